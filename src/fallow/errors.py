@@ -1,0 +1,35 @@
+"""Errors a user can act on: one line that names the key, the value, what is allowed and what to type instead."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """A mistake in what was asked for, not in fallow.
+
+    The command prints its message on one line and exits with 2; in Python it is a plain `ValueError`.
+    """
+
+
+def nearest(name: str, options: Iterable[str]) -> str:
+    """The option closest to `name`, or an empty string when none is close.
+
+    >>> nearest("optimiser", ["optimizer", "schedule"])
+    'optimizer'
+    >>> nearest("zebra", ["optimizer", "schedule"])
+    ''
+    """
+    found = difflib.get_close_matches(name, list(options), n=1, cutoff=0.6)
+    return found[0] if found else ""
+
+
+def unknown(kind: str, name: str, options: Iterable[str]) -> UserError:
+    """An error for a name that does not exist: suggests the nearest one, else lists all.
+
+    >>> str(unknown("method", "spars", ["dense", "sparse"]))
+    'unknown method "spars". Did you mean "sparse"?'
+    """
+    names = sorted(options)
+    close = nearest(name, names)
+    hint = f'Did you mean "{close}"?' if close else f"Known: {', '.join(names)}."
+    return UserError(f'unknown {kind} "{name}". {hint}')
