@@ -108,12 +108,12 @@ def sample_without_replacement(key: Key, size: int, num: int) -> NDArray[np.int6
     """
     if not 0 <= num <= size:
         raise ValueError(f"cannot draw {num} different integers of {size}")
-    if num == 0:
-        return np.empty(0, dtype=np.int64)
     if 2 * num > size:
         keep = np.ones(size, dtype=bool)
         keep[sample_without_replacement(key.child("complement"), size, size - num)] = False
         return np.flatnonzero(keep)
+    if num <= 256:
+        return _floyd(key, size, num)
     # Expected repeats of m draws are below m^2 / (2 size); the margin makes a second round rare.
     wanted = -size * np.log1p(-num / size)
     num_draws = int(wanted + 6.0 * np.sqrt(wanted)) + 16
@@ -125,6 +125,16 @@ def sample_without_replacement(key: Key, size: int, num: int) -> NDArray[np.int6
         drop = sample_without_replacement(key.child("surplus"), len(found), len(found) - num)
         found = np.delete(found, drop)
     return found
+
+
+def _floyd(key: Key, size: int, num: int) -> NDArray[np.int64]:
+    """Floyd's algorithm: one draw for each element, no repeats to remove; for small `num`."""
+    words = key.words(num).tolist()
+    chosen: set[int] = set()
+    for word, last in zip(words, range(size - num, size), strict=True):
+        draw = word % (last + 1)
+        chosen.add(last if draw in chosen else draw)
+    return np.array(sorted(chosen), dtype=np.int64)
 
 
 def permutation_index(key: Key, index: int, size: int) -> int:
