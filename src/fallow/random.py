@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _ROUNDS = 10
+_CHUNK = 1 << 14
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _LOW = np.uint64(0xFFFFFFFF)
@@ -65,12 +66,15 @@ class Key:
     def words(self, num: int, start: int = 0) -> NDArray[np.uint64]:
         """`num` uniform 64-bit words, from word number `start` on."""
         first, last = start // 2, (start + num + 1) // 2
-        blocks = np.arange(first, last, dtype=np.uint64)
-        counter = np.zeros((len(blocks), 4), dtype=np.uint32)
-        counter[:, 0], counter[:, 1] = blocks & _LOW, blocks >> _SHIFT
-        words = philox(counter, self._words_of_key()).astype(np.uint64).reshape(-1, 2)
-        joined: NDArray[np.uint64] = (words[:, 1] << _SHIFT) | words[:, 0]
-        return joined[start - 2 * first :][:num]
+        key = self._words_of_key()
+        joined = np.empty((last - first, 2), dtype=np.uint64)
+        for begin in range(first, last, _CHUNK):  # in pieces that stay in the cache
+            blocks = np.arange(begin, min(begin + _CHUNK, last), dtype=np.uint64)
+            counter = np.zeros((len(blocks), 4), dtype=np.uint32)
+            counter[:, 0], counter[:, 1] = blocks & _LOW, blocks >> _SHIFT
+            words = philox(counter, key).view("<u8")
+            joined[begin - first : begin - first + len(blocks)] = words
+        return joined.reshape(-1)[start - 2 * first :][:num]
 
     def uniform(self, num: int, start: int = 0) -> NDArray[np.float64]:
         """`num` numbers uniform in [0, 1) with 53 random bits."""
@@ -117,14 +121,19 @@ def sample_without_replacement(key: Key, size: int, num: int) -> NDArray[np.int6
     # Expected repeats of m draws are below m^2 / (2 size); the margin makes a second round rare.
     wanted = -size * np.log1p(-num / size)
     num_draws = int(wanted + 6.0 * np.sqrt(wanted)) + 16
-    found = np.unique(key.integers(num_draws, size))
+    found = _sorted_distinct(key.integers(num_draws, size))
     while len(found) < num:
         more = key.integers(num_draws, size, start=num_draws)
-        found, num_draws = np.unique(np.concatenate((found, more))), 2 * num_draws
+        found, num_draws = _sorted_distinct(np.concatenate((found, more))), 2 * num_draws
     if len(found) > num:
         drop = sample_without_replacement(key.child("surplus"), len(found), len(found) - num)
         found = np.delete(found, drop)
     return found
+
+
+def _sorted_distinct(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    values = np.sort(values)
+    return values[np.concatenate(([True], values[1:] != values[:-1]))]
 
 
 def _floyd(key: Key, size: int, num: int) -> NDArray[np.int64]:

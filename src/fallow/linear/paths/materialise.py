@@ -1,0 +1,66 @@
+"""Build W, multiply once, gather the gradient at the support; for many tokens, and for GPUs.
+
+Shapes: t = tokens, o = d_out, i = d_in, r = rank, n = number of sparse entries.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from fallow.linear.operands import Operands, assemble
+
+
+def materialise(x: Tensor, operands: Operands) -> Tensor:
+    """y = x W^T + bias with W built in the type of x, used, and thrown away.
+
+    Forward and backward each build W anew (and backward its gradient), so at most one matrix of d_out x d_in per layer
+    exists at a time and none is kept from forward to backward: only x and the parameters are. A weight that is a base
+    alone is an ordinary linear layer.
+
+    Differs from the released SLTrain code, which keeps the dense W (and a scaled copy of A) for backward.
+    """
+    bias = None if operands.bias_o is None else operands.bias_o.to(x.dtype)
+    if operands.values_n is None and operands.a_ri is None:
+        assert operands.base_oi is not None
+        return functional.linear(x, operands.base_oi.to(x.dtype), bias)
+    y_to: Tensor = _Materialise.apply(x.reshape(-1, x.shape[-1]), *operands._replace(bias_o=None))
+    y = y_to.view(*x.shape[:-1], operands.shape[0])
+    return y if bias is None else y + bias
+
+
+class _Materialise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_ti: Tensor, *parts: Any) -> Tensor:
+        operands = Operands(*parts)
+        ctx.save_for_backward(x_ti, *(part for part in parts if isinstance(part, Tensor)))
+        ctx.is_tensor = [isinstance(part, Tensor) for part in parts]
+        ctx.plain = [None if isinstance(part, Tensor) else part for part in parts]
+        return x_ti @ assemble(operands, x_ti.dtype).t()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_to: Tensor) -> tuple[Tensor | None, ...]:
+        x_ti, *tensors = ctx.saved_tensors
+        saved = iter(tensors)
+        operands = Operands(
+            *(next(saved) if is_tensor else plain for is_tensor, plain in zip(ctx.is_tensor, ctx.plain, strict=True))
+        )
+        needs_x, _, needs_base, needs_a, needs_b, _, needs_values, *_ = ctx.needs_input_grad
+        grad_x = grad_to @ assemble(operands, x_ti.dtype) if needs_x else None
+        grad_base = grad_a = grad_b = grad_values = None
+        if needs_base or needs_a or needs_b or needs_values:
+            grad_oi = grad_to.t() @ x_ti
+            if needs_values and operands.values_n is not None:
+                grad_values = grad_oi.reshape(-1)[operands.flat()].to(operands.values_n.dtype)
+            if operands.a_ri is not None and operands.b_or is not None:
+                a_ri, b_or = operands.a_ri, operands.b_or
+                if needs_a:
+                    grad_a = (operands.scale * (b_or.t().to(grad_oi.dtype) @ grad_oi)).to(a_ri.dtype)
+                if needs_b:
+                    grad_b = (operands.scale * (grad_oi @ a_ri.t().to(grad_oi.dtype))).to(b_or.dtype)
+            if needs_base and operands.base_oi is not None:
+                grad_base = grad_oi.to(operands.base_oi.dtype)
+        return grad_x, None, grad_base, grad_a, grad_b, None, grad_values, None, None, None

@@ -1,0 +1,166 @@
+"""The layer that every method uses: y = x W^T + bias, where W is a sum of terms."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from fallow.linear.inputs import Site, dense_weight, stock_layer
+from fallow.linear.operands import Operands, assemble
+from fallow.linear.paths import path_of
+from fallow.linear.terms import Terms
+from fallow.supports import Support
+
+
+class ReparamLinear(nn.Module):
+    r"""A linear layer whose weight is the sum of the terms that are present:
+
+        W = base + (alpha / rank) * B @ A + scatter(values, support)
+
+    Parameters (absent ones are None): `base` (d_out, d_in), `low_rank_a` (rank, d_in), `low_rank_b` (d_out, rank),
+    `values` (nnz,), `bias` (d_out,). The support is two buffers, `row_pointers` and `columns`, that are not saved: they
+    follow from (seed, module name). Entries outside the support do not exist, so nothing can make them non-zero: no
+    weight decay, no momentum, no second process.
+
+    >>> from fallow.linear import Base, Terms
+    >>> site = Site("fc", shape=(2, 4), parts=(2,), transposed=False)
+    >>> layer = ReparamLinear.from_layer(nn.Linear(4, 2), site, Terms(base=Base()))
+    >>> layer(torch.zeros(3, 4)).shape
+    torch.Size([3, 2])
+    """
+
+    base: nn.Parameter | None
+    low_rank_a: nn.Parameter | None
+    low_rank_b: nn.Parameter | None
+    values: nn.Parameter | None
+    bias: nn.Parameter | None
+    row_pointers: Tensor | None
+    columns: Tensor | None
+
+    def __init__(self, site: Site, terms: Terms, path: str = "materialise") -> None:
+        """Names the parts; `from_layer` fills them."""
+        super().__init__()
+        self.site = site
+        self.terms = terms
+        self.path = path
+        self._compute = path_of(path)
+        for name in ("base", "low_rank_a", "low_rank_b", "values", "bias"):
+            self.register_parameter(name, None)
+        for name in ("row_pointers", "columns"):
+            self.register_buffer(name, None, persistent=False)
+
+    @classmethod
+    def from_layer(cls, module: nn.Module, site: Site, terms: Terms, path: str = "materialise") -> "ReparamLinear":
+        """From a stock layer; parameters keep its type and device.
+
+        The base takes over the layer's weight, the sparse values are the weight at the support (times the term's scale),
+        A is Kaiming-uniform and B zero. On the meta device sizes are set and nothing is drawn.
+        """
+        layer = cls(site, terms, path)
+        weight = dense_weight(module).detach()
+        if terms.base is not None:
+            layer.base = nn.Parameter(weight.contiguous().clone(), requires_grad=terms.base.trainable)
+        if terms.low_rank is not None:
+            rank = terms.low_rank.rank
+            layer.low_rank_a = nn.Parameter(weight.new_empty(rank, site.shape[1]))
+            layer.low_rank_b = nn.Parameter(weight.new_zeros(site.shape[0], rank))
+            nn.init.kaiming_uniform_(layer.low_rank_a, a=math.sqrt(5))
+        if terms.sparse is not None:
+            if weight.is_meta:
+                support = Support.meta(site.shape, terms.sparse.num_entries(site.shape[1]))
+                values = weight.new_empty(support.nnz)
+            else:
+                support = terms.sparse.draw(site.shape[1])
+                values = weight.reshape(-1)[support.flat().to(weight.device)] * terms.sparse.scale
+            layer.values = nn.Parameter(values)
+            layer._set_support(support, weight.device)
+        bias = getattr(module, "bias", None)
+        if bias is not None:
+            layer.bias = bias
+        return layer
+
+    def _set_support(self, support: Support, device: torch.device) -> None:
+        self.row_pointers = support.row_pointers.to(device)
+        self.columns = support.columns.to(device)
+
+    def draw_support(self) -> None:
+        """Draw the support again, for a layer that was made on the meta device and then given memory."""
+        if self.terms.sparse is not None and self.values is not None:
+            self._set_support(self.terms.sparse.draw(self.in_features), self.values.device)
+
+    @property
+    def in_features(self) -> int:
+        """d_in"""
+        return self.site.shape[1]
+
+    @property
+    def out_features(self) -> int:
+        """d_out"""
+        return self.site.shape[0]
+
+    @property
+    def support(self) -> Support | None:
+        """The support of the sparse term."""
+        if self.row_pointers is None or self.columns is None:
+            return None
+        return Support(self.site.shape, self.row_pointers, self.columns)
+
+    @property
+    def nnz(self) -> int:
+        """Entries of W that can differ from zero: all of them unless W is a sparse term alone."""
+        if self.terms.base is None and self.terms.low_rank is None and self.columns is not None:
+            return self.columns.numel()
+        return self.site.shape[0] * self.site.shape[1]
+
+    @property
+    def density(self) -> float:
+        """nnz / (d_out * d_in)"""
+        return self.nnz / (self.site.shape[0] * self.site.shape[1])
+
+    @property
+    def weight(self) -> Tensor:
+        """W in the orientation of the stock layer, built on the spot.
+
+        For model code that asks a layer for its weight, for its type or device for instance. Reading it costs a build.
+        """
+        weight = self.effective_weight()
+        return weight.t() if self.site.transposed else weight
+
+    def operands(self) -> Operands:
+        """The tensors, as an execution path wants them."""
+        scale = 0.0 if self.terms.low_rank is None else self.terms.low_rank.alpha / self.terms.low_rank.rank
+        return Operands(
+            self.site.shape,
+            self.base,
+            self.low_rank_a,
+            self.low_rank_b,
+            scale,
+            self.values,
+            self.row_pointers,
+            self.columns,
+            self.bias,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., d_in) -> (..., d_out), computed by the layer's path; under autocast in its type, as `nn.Linear`."""
+        device = x.device.type
+        if torch.is_autocast_enabled(device):
+            x = x.to(torch.get_autocast_dtype(device))
+        return self._compute(x, self.operands())
+
+    def effective_weight(self) -> Tensor:
+        """W, shape (d_out, d_in), in the parameters' type; differentiable."""
+        dtype = next(self.parameters()).dtype
+        return assemble(self.operands(), dtype)
+
+    @torch.no_grad()
+    def merge(self) -> nn.Module:
+        """The stock layer with the same outputs."""
+        bias = None if self.bias is None else self.bias.detach()
+        return stock_layer(self.site, self.effective_weight().detach().clone(), bias)
+
+    def extra_repr(self) -> str:
+        """Sizes, terms and path."""
+        terms = [f.lower() for f in ("base", "low_rank", "sparse") if getattr(self.terms, f) is not None]
+        text = f"in_features={self.in_features}, out_features={self.out_features}, terms={'+'.join(terms)}"
+        return f"{text}, density={self.density:.4g}, bias={self.bias is not None}, path={self.path}"

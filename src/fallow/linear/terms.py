@@ -1,0 +1,81 @@
+"""The terms a weight can be made of. A method only chooses terms; the layer holds them.
+
+    W  =  base  +  (alpha / rank) B A  +  scatter(values, support)
+"""
+
+from dataclasses import dataclass
+
+from fallow.errors import UserError
+from fallow.random import Key
+from fallow.supports import Kind, Support
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Base:
+    """A dense matrix of shape (d_out, d_in): the weight that the layer had."""
+
+    trainable: bool = True
+    """Whether it gets a gradient and optimizer state."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LowRank:
+    """(alpha / rank) B A with B (d_out, rank) and A (rank, d_in). A starts Kaiming-uniform, B at zero."""
+
+    rank: int
+    """Width of the factors; costs (d_out + d_in) values each."""
+
+    alpha: float
+    """Scale of the product, divided by the rank. Never folded into a stored copy of A."""
+
+    def __post_init__(self) -> None:
+        """Check the rank."""
+        if self.rank < 1:
+            raise UserError(f"rank is {self.rank}, but it must be at least 1. Leave the low-rank term out instead")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sparse:
+    """scatter(values, support): nnz values on a fixed support, the start taken from the layer's weight at the support.
+
+    The support is drawn when the layer is made (and only sized on the meta device), part by part: a fused QKV projection
+    has the same number of entries in Q, in K and in V, as three separate ones would.
+    """
+
+    kind: Kind
+    density: float
+    key: Key
+    parts: tuple[int, ...]
+    """Rows of each part; one number, d_out, for an ordinary layer."""
+
+    scale: float = 1.0
+    """The initial values are `scale` times the layer's weight (SuPar: 1 / sqrt(density))."""
+
+    def num_entries(self, d_in: int) -> int:
+        """How many entries the support has."""
+        return sum(self.kind.num_entries((rows, d_in), self.density) for rows in self.parts)
+
+    def draw(self, d_in: int) -> Support:
+        """The support: a pure function of kind, density, key and shape."""
+        if len(self.parts) == 1:
+            return self.kind.draw((self.parts[0], d_in), self.density, self.key)
+        return Support.stack(
+            [
+                self.kind.draw((rows, d_in), self.density, self.key.child(number))
+                for number, rows in enumerate(self.parts)
+            ]
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Terms:
+    """What a weight is the sum of; None is an absent term, and at least one must be present."""
+
+    base: Base | None = None
+    low_rank: LowRank | None = None
+    sparse: Sparse | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a weight without terms."""
+        if self.base is None and self.low_rank is None and self.sparse is None:
+            raise UserError("a weight needs at least one term: base, low_rank or sparse")
