@@ -1,0 +1,1 @@
+"""Perplexity, generation and scores of language models."""
