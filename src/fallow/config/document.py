@@ -1,0 +1,151 @@
+"""YAML text <-> plain mappings: numbers as people write them, line numbers kept, repeated keys refused."""
+
+import re
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+
+from fallow.errors import UserError
+
+_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C parser is ten times faster where it was built
+
+
+class Located(dict[str, Any]):
+    """A mapping that remembers on which line of its file each key stood."""
+
+    __slots__ = ("lines",)
+
+    def __init__(self, *args: Any, lines: dict[str, int] | None = None) -> None:
+        super().__init__(*args)
+        self.lines: dict[str, int] = dict(lines or {})
+
+
+class _Loader(_Base):  # type: ignore[misc]
+    """YAML 1.2's scalars instead of 1.1's, which reads 1e-3 as text, `on` as true and 12:30 as 750."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {}
+
+
+_TAG = "tag:yaml.org,2002:"
+_SCALARS = (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", r"~|null|Null|NULL|", "~nN\0"),
+    ("int", r"[-+]?[0-9][0-9_]*", "-+0123456789"),
+    ("float", r"[-+]?(?:\.[0-9]+|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:[eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("float", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", "-+."),
+    ("merge", r"<<", "<"),
+)
+for _name, _pattern, _first in _SCALARS:
+    _Loader.add_implicit_resolver(_TAG + _name, re.compile(f"^(?:{_pattern})$"), [c.strip("\0") for c in _first])
+
+
+def _int(loader: Any, node: Any) -> int:
+    return int(loader.construct_scalar(node).replace("_", ""))
+
+
+def _float(loader: Any, node: Any) -> float:
+    text = loader.construct_scalar(node).replace("_", "").lower()
+    return float(text.replace(".inf", "inf").replace(".nan", "nan"))
+
+
+def _mapping(loader: Any, node: Any) -> Located:
+    own = [key.value for key, _ in node.value if key.tag != _TAG + "merge"]
+    for key, _ in node.value:
+        if own.count(key.value) > 1:
+            raise UserError(f"key {key.value} is given twice (line {key.start_mark.line + 1}). Remove one of them.")
+    loader.flatten_mapping(node)
+    result = Located()
+    for key, value in node.value:
+        name = str(loader.construct_object(key, deep=True))
+        result[name] = loader.construct_object(value, deep=True)
+        result.lines[name] = key.start_mark.line + 1
+    return result
+
+
+_Loader.add_constructor(_TAG + "int", _int)
+_Loader.add_constructor(_TAG + "float", _float)
+_Loader.add_constructor(_TAG + "map", _mapping)
+
+
+def parse(text: str, source: str = "the text") -> Any:
+    """The value of a YAML text; mappings come back as `Located`.
+
+    >>> parse("{rate: 1e-3, tokens: 2.5e9, switch: on}")
+    {'rate': 0.001, 'tokens': 2500000000.0, 'switch': 'on'}
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        line = f" (line {mark.line + 1})" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise UserError(f"{source} is not valid YAML{line}: {problem}.") from None
+
+
+def read(path: str | Path) -> Located:
+    """The mapping in a YAML file.
+
+    Raises:
+        UserError: the file is missing, is not UTF-8, is not YAML, or does not hold a mapping.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"file {path} does not exist.") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder, but a YAML file is needed.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from None
+    value = parse(text, str(path))
+    if not isinstance(value, Located):
+        raise UserError(f"{path} must hold keys and values, but it holds {kind_of(value)}.")
+    return value
+
+
+def kind_of(value: object) -> str:
+    """What a plain value is, in a user's words.
+
+    >>> kind_of("a"), kind_of(3), kind_of(None)
+    ('the text "a"', 'the number 3', 'nothing')
+    """
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return f"the number {value}"
+        case str():
+            return f'the text "{value}"'
+        case list() | tuple():
+            return "a list"
+        case dict():
+            return "keys and values"
+    return f"a {type(value).__name__}"
+
+
+class _Dumper(yaml.SafeDumper):
+    """Block style outside, one line for lists of plain values; nothing shared, nothing sorted."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _represent_list(dumper: yaml.SafeDumper, data: list[Any]) -> yaml.Node:
+    flow = all(not isinstance(item, list | dict) for item in data)
+    return dumper.represent_sequence(_TAG + "seq", data, flow_style=flow)
+
+
+_Dumper.add_representer(list, _represent_list)
+
+
+def write(value: object) -> str:
+    """Plain values as YAML text, keys in their order.
+
+    >>> print(write({"b": [1, 2], "a": 1e-5}), end="")
+    b: [1, 2]
+    a: 1.0e-05
+    """
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True, default_flow_style=False)
