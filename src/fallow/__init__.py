@@ -1,3 +1,43 @@
-"""fallow: training language models with sparse weights, from the first token to the tuned model."""
+"""fallow: training language models with sparse weights, from the first token to the tuned model.
+
+    fallow.convert(model, "sparse", sparsity=0.75)   reparametrise a stock model, in place
+    fallow.merge(model)                              put stock layers back, outputs equal
+    fallow.count(model)                              parameters: positions, stored, trainable, non-zero
+    fallow.save(model, folder), fallow.load(folder)  a converted model on disk
+    fallow.methods                                   the methods as settings
+
+Nothing is imported before it is used: `import fallow` costs no torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fallow.conversion import ConversionReport, convert, merge
+    from fallow.counting import Counts, count
+    from fallow.errors import UserError
+    from fallow.folder import load, save
 
 __version__ = "0.1.0"
+
+__all__ = ["ConversionReport", "Counts", "UserError", "convert", "count", "load", "merge", "save"]
+
+_HOMES = {
+    "convert": "fallow.conversion",
+    "merge": "fallow.conversion",
+    "ConversionReport": "fallow.conversion",
+    "count": "fallow.counting",
+    "Counts": "fallow.counting",
+    "save": "fallow.folder",
+    "load": "fallow.folder",
+    "UserError": "fallow.errors",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first asked for."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in ("methods", "linear", "supports"):
+        return importlib.import_module(f"fallow.{name}")
+    raise AttributeError(f"module 'fallow' has no attribute '{name}'")

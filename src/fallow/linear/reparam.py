@@ -61,10 +61,12 @@ class ReparamLinear(nn.Module):
         if terms.base is not None:
             layer.base = nn.Parameter(weight.contiguous().clone(), requires_grad=terms.base.trainable)
         if terms.low_rank is not None:
-            rank = terms.low_rank.rank
-            layer.low_rank_a = nn.Parameter(weight.new_empty(rank, site.shape[1]))
+            rank, d_in = terms.low_rank.rank, site.shape[1]
+            layer.low_rank_a = nn.Parameter(weight.new_empty(rank, d_in))
             layer.low_rank_b = nn.Parameter(weight.new_zeros(site.shape[0], rank))
-            nn.init.kaiming_uniform_(layer.low_rank_a, a=math.sqrt(5))
+            if not weight.is_meta:
+                draws = (2.0 * terms.low_rank.key.uniform(rank * d_in) - 1.0) / math.sqrt(d_in)
+                layer.low_rank_a.data.copy_(torch.from_numpy(draws).view(rank, d_in))
         if terms.sparse is not None:
             if weight.is_meta:
                 support = Support.meta(site.shape, terms.sparse.num_entries(site.shape[1]))

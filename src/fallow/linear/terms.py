@@ -20,10 +20,16 @@ class Base:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LowRank:
-    """(alpha / rank) B A with B (d_out, rank) and A (rank, d_in). A starts Kaiming-uniform, B at zero."""
+    """(alpha / rank) B A with B (d_out, rank) and A (rank, d_in).
+
+    A starts uniform in +-1 / sqrt(d_in) (Kaiming, as in LoRA), drawn from `key`; B starts at zero.
+    """
 
     rank: int
     """Width of the factors; costs (d_out + d_in) values each."""
+
+    key: Key
+    """Names the random stream of A, so that every process draws the same."""
 
     alpha: float
     """Scale of the product, divided by the rank. Never folded into a stored copy of A."""

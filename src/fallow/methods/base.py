@@ -1,0 +1,46 @@
+"""What a method is: a choice of terms for each target weight, and what it asks of the optimizer and the loop."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from fallow.linear import ReparamLinear, Site, Terms
+from fallow.random import Key
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Method(ABC):
+    """A line of work as settings. Subclasses are frozen dataclasses whose fields are the settings a recipe can give."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def plan(self, sites: Mapping[str, Site], key: Key) -> dict[str, Terms]:
+        """The terms of each target weight; a site that is left out keeps its stock layer.
+
+        All sites are given at once, because densities by layer depend on all shapes. Random draws come from
+        `key.child(site.name)`, so that they are the same on every process and after every restart.
+        """
+
+    def rate_scales(self, model: nn.Module) -> dict[str, float]:
+        """Factors on the learning rate by parameter name; absent means 1."""
+        return {}
+
+    def decayed(self, model: nn.Module) -> set[str]:
+        """Names of the parameters that are matrices or parts of one, which is what weight decay is for.
+
+        The 1-D values of a sparse term are part of a matrix and belong here; biases and norms do not.
+        """
+        values = {f"{name}.values" for name, layer in reparam_layers(model).items() if layer.values is not None}
+        return values | {name for name, parameter in model.named_parameters() if parameter.ndim >= 2}
+
+    def after_step(self, model: nn.Module, step: int) -> None:
+        """Called after each optimizer update, with the number of updates made. Most methods do nothing."""
+
+
+def reparam_layers(model: nn.Module) -> dict[str, ReparamLinear]:
+    """The converted layers of a model by name."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, ReparamLinear)}

@@ -1,0 +1,41 @@
+"""The methods by name."""
+
+import dataclasses
+
+from fallow.errors import UserError, unknown
+from fallow.methods.base import Method
+from fallow.methods.dense import Dense
+from fallow.methods.sparse import Sparse
+
+registry: dict[str, type[Method]] = {
+    "dense": Dense,
+    "sparse": Sparse,
+}
+"""Name -> settings class. A new method is one line here."""
+
+
+def method_of(name: str, **settings: object) -> Method:
+    """The method of this name with these settings.
+
+    Raises:
+        UserError: no such method, or no such setting; names the nearest one.
+
+    >>> method_of("sparse", sparsity=0.75).sparsity
+    0.75
+    """
+    if name not in registry:
+        raise unknown("method", name, registry)
+    cls = registry[name]
+    known = [field.name for field in dataclasses.fields(cls)]
+    for setting in settings:
+        if setting not in known:
+            raise unknown(f"setting of method {name}", setting, known)
+    required = [f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING]
+    if missing := [setting for setting in required if setting not in settings]:
+        raise UserError(f"method {name} needs {missing[0]}, for instance {name}, {missing[0]}=...")
+    return cls(**settings)
+
+
+def method_to_dict(method: Method) -> dict[str, object]:
+    """Name and settings, as they stand in a recipe and in a saved folder."""
+    return {"name": method.name, **dataclasses.asdict(method)}
