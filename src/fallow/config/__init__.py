@@ -7,12 +7,13 @@ from fallow.config.difference import difference, flatten
 from fallow.config.document import parse, read
 from fallow.config.encode import dump, to_dict
 from fallow.config.fields import field_docs
-from fallow.config.overrides import apply_overrides, parse_flags
+from fallow.config.overrides import Override, apply_overrides, parse_flags
 from fallow.config.schema import json_schema
 
 __all__ = [
     "Choices",
     "Leaf",
+    "Override",
     "Words",
     "apply_overrides",
     "difference",

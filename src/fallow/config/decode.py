@@ -155,16 +155,20 @@ def _unknown_key(key: str, value: Any, place: Place, known: list[str]) -> UserEr
 
 def _with_path(message: str, place: Place, value: Any, fields: Mapping[str, Any]) -> UserError:
     """A dataclass's own complaint begins with the name of a field; only here is it known where that field stands."""
-    found = re.match(r"[A-Za-z_]\w*", message)
-    first = found.group() if found else ""
-    if first not in fields:
+    found = re.match(r"([A-Za-z_]\w*)(?:\.([A-Za-z_]\w*))?", message)
+    first, second = (found[1], found[2] or "") if found else ("", "")
+    noun = place.path.rpartition(".")[2]
+    if first in fields:
+        here, rest = place.at(first, value), message[len(first) :]
+    elif second in fields:  # the complaint names itself too: "source.path is empty"
+        here, rest = place.at(second, value), message[len(first) + 1 + len(second) :]
+    elif first and first == noun:
+        here, rest = place, message[len(first) :]
+    else:
         return UserError(f"{place}: {message}" if place.path else message)
-    line = value.lines.get(first, 0) if isinstance(value, Located) else 0
-    path = f"{place.path}." if place.path else ""
-    if not line:
-        return UserError(path + message)
-    key, _, rest = message.partition(" ")
-    return UserError(f"{path}{key.rstrip(':,')} (line {line}){key[len(key.rstrip(':,')) :]} {rest}")
+    deeper = re.match(r"(\.\w+)*", rest)
+    more = deeper.group() if deeper else ""
+    return UserError(f"{Place(here.path + more, here.line)}{rest[len(more) :]}")
 
 
 def _first_sentence(cls: Any, name: str) -> str:

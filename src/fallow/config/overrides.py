@@ -13,6 +13,8 @@ from fallow.config.document import Located, kind_of
 from fallow.errors import UserError, unknown
 
 ALL = "all"
+Override = tuple[str, Any]
+"""A dotted key, and `Words` or a plain value."""
 
 
 def parse_flags(arguments: Sequence[str]) -> list[tuple[str, Words]]:
@@ -35,7 +37,7 @@ def parse_flags(arguments: Sequence[str]) -> list[tuple[str, Words]]:
     return [(key, Words(words)) for key, words in found]
 
 
-def apply_overrides(document: Any, overrides: Iterable[tuple[str, Any]]) -> Any:
+def apply_overrides(document: Any, overrides: Iterable[Override]) -> Any:
     """A copy of a plain document with the values at dotted keys replaced.
 
     A list is entered by a number, by the `name` of one of its entries, or by `all`. Keys that do not exist yet are

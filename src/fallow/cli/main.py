@@ -1,0 +1,121 @@
+"""`fallow COMMAND ...`: finds the command, and turns what goes wrong into one line and an exit code."""
+
+import importlib
+import os
+import signal
+import sys
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from fallow import __version__
+from fallow.errors import UserError, unknown
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("fallow.cli.demo", "Pre-train sparse, fine-tune dense, compare: a few minutes on a laptop."),
+    "run": ("fallow.cli.run", "Run a recipe, or continue where it stopped."),
+    "recipes": ("fallow.cli.recipes", "List, show and copy the shipped recipes; print their schema."),
+    "prepare": ("fallow.cli.prepare", "Turn text into checked token shards."),
+    "inspect": ("fallow.cli.inspect", "Show packed examples, their boundaries and what the loss is taken on."),
+    "merge": ("fallow.cli.merge", "Turn a converted model back into a stock Hugging Face one."),
+    "generate": ("fallow.cli.generate", "Continue texts with a trained model."),
+    "evaluate": ("fallow.cli.evaluate", "Perplexity and BLEU of a trained model."),
+    "doctor": ("fallow.cli.doctor", "Check the installation and the machine."),
+}
+"""Command -> its module and its line in the help. A new command is one line here."""
+
+EXIT_USER = 2
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and give its exit code.
+
+    0: done. 1: the command ran and says no (a failed check), or a fault of fallow. 2: a mistake in what was asked for,
+    told in one line. 130: interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    command = arguments[0] if arguments and not arguments[0].startswith("-") else ""
+    try:
+        return _dispatch(command, arguments)
+    except UserError as error:
+        return _fail(command, str(error), EXIT_USER, debug)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "fallow":
+            raise
+        return _fail(command, f"package {error.name} is not installed. Try: pip install {error.name}", 1, debug)
+    except BrokenPipeError:
+        # The reader left (`fallow recipes show x | head`). Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE
+    except OSError as error:
+        return _fail(command, str(error), 1, debug)
+    except KeyboardInterrupt:
+        return _fail(command, "interrupted.", EXIT_INTERRUPTED, debug)
+
+
+def _dispatch(command: str, arguments: list[str]) -> int:
+    if not command:
+        return _top(arguments)
+    if command not in COMMANDS:
+        raise unknown("command", command, COMMANDS)
+    module = importlib.import_module(COMMANDS[command][0])
+    if hasattr(module, "main"):
+        code = module.main(arguments[1:])
+    else:
+        from fallow.cli.arguments import parse_args  # with tyro, which `fallow --help` can do without
+
+        code = module.run(parse_args(module.Args, f"fallow {command}", arguments[1:]))
+    sys.stdout.flush()  # so that a reader who left is noticed here
+    return int(code or 0)
+
+
+def _top(arguments: list[str]) -> int:
+    match arguments:
+        case [] | ["-h" | "--help", *_]:
+            print(help_text())
+        case ["-V" | "--version", *_]:
+            print(f"fallow {__version__}")
+        case [other, *_]:
+            raise UserError(f"{other} is not known here. Write a command first: fallow --help lists them.")
+    return 0
+
+
+def help_text() -> str:
+    """What `fallow --help` prints."""
+    rows = "\n".join(f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items())
+    return textwrap.dedent("""\
+        usage: fallow COMMAND ... [--debug]
+
+        Training language models with sparse weights, from the first token to the tuned model.
+
+        Commands:
+        {rows}
+
+        fallow COMMAND --help explains one of them. --version, and --debug for tracebacks.
+
+        Examples:
+          fallow demo
+          fallow recipes list
+          fallow run spdf-demo --output runs/demo
+          torchrun --nproc-per-node 2 -m fallow run recipe.yaml""").replace("{rows}", rows)
+
+
+def _fail(command: str, message: str, code: int, debug: bool) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    rank = os.environ.get("RANK", "0")
+    process = f" (process {rank})" if os.environ.get("WORLD_SIZE", "1") != "1" else ""
+    line = " ".join(message.split())
+    print(f"fallow{' ' + command if command else ''}{process}: {line}", file=sys.stderr)
+    return code
+
+
+def command_module(name: str) -> Any:
+    """The module of a command; tests ask for its `Args`."""
+    return importlib.import_module(COMMANDS[name][0])

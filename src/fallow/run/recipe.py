@@ -1,0 +1,198 @@
+"""A recipe: everything about a run, in one file."""
+
+import copy
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import Any, Literal
+
+from fallow.config import Override, apply_overrides, from_dict, to_dict
+from fallow.data.settings import Data, PairData, TextData, TokenizerSettings
+from fallow.errors import UserError, nearest, unknown
+from fallow.evaluate.settings import Decoding
+from fallow.run.shipped import document_of
+from fallow.run.stage import INHERIT, ModelSource, Stage
+
+__all__ = ["ModelSource", "Recipe", "Stage", "load"]
+
+_IDENTITY_LEAVES_OUT = ("description", "output", "root", "device")
+_STAGE_IDENTITY_LEAVES_OUT = ("label", "checkpoint")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """A tokenizer, data sets, and stages that are run in order."""
+
+    name: str
+    """Name of the run."""
+
+    description: str = ""
+    """What it is for, in a sentence or two."""
+
+    seed: int = 0
+    """Seed of every stage that gives none of its own."""
+
+    output: str = ""
+    """Folder of the results. By default runs/<name>."""
+
+    root: str = ""
+    """Folder that relative paths of the data sets begin in. Empty: the current one."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes a GPU when there is one."""
+
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 computes in bfloat16 where that is safe and keeps the weights in float32."""
+
+    tokenizer: TokenizerSettings
+    """An existing tokenizer (path), or one to train on the first data set's text (vocab_size)."""
+
+    datasets: dict[str, Data]
+    """Data sets by name; stages choose one."""
+
+    stages: tuple[Stage, ...]
+    """What is run, in this order."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name):
+            raise UserError(f'name is "{self.name}", but it must hold letters, digits, ., - and _ only.')
+        if self.seed < 0:
+            raise UserError(f"seed is {self.seed}, but it must be at least 0.")
+        if not self.output:
+            object.__setattr__(self, "output", f"runs/{self.name}")
+        if not self.datasets:
+            raise UserError("datasets is empty, but the stages need data. Write at least one.")
+        if not self.stages:
+            raise UserError("stages is empty, but a recipe runs at least one.")
+        seeded = (replace(s, seed=self.seed) if s.seed == INHERIT else s for s in self.stages)
+        object.__setattr__(self, "stages", tuple(seeded))
+        for index, stage in enumerate(self.stages):
+            self._check(stage, f"stages.{index}", [earlier.name for earlier in self.stages[:index]])
+
+    def _check(self, stage: Stage, place: str, earlier: list[str]) -> None:
+        if stage.name in earlier:
+            raise UserError(
+                f"{place}.name is {stage.name}, but stages.{earlier.index(stage.name)} has that name already."
+            )
+        if stage.dataset not in self.datasets:
+            raise UserError(f"{place}.dataset: {unknown('data set', stage.dataset, self.datasets)}")
+        source = stage.model.stage
+        if source and source not in earlier:
+            raise UserError(f"{place}.model.stage is {source}, but {self._why_not(source, stage.name, earlier)}")
+        data = self.datasets[stage.dataset]
+        if isinstance(data, TextData) and stage.decoding != Decoding():
+            raise UserError(
+                f"{place}.decoding has no effect on {stage.dataset}, which is text; "
+                "texts are generated for pairs. Remove it."
+            )
+        if stage.validation.every and not _held_out(data):
+            what = "valid_share: 0.05" if isinstance(data, TextData) else "valid: FILE"
+            raise UserError(
+                f"{place}.validation.every has no effect: nothing of {stage.dataset} is held out. "
+                f"Write datasets.{stage.dataset}.{what}, or remove it."
+            )
+        positions = self._positions(stage)
+        if positions and data.context > positions:
+            raise UserError(
+                f"datasets.{stage.dataset}.context is {data.context}, but the model of {place} ({stage.name}) has "
+                f"{positions} positions. Write at most {positions}, or give the model more."
+            )
+
+    def _why_not(self, source: str, name: str, earlier: list[str]) -> str:
+        if source == name:
+            return "a stage cannot begin with its own result."
+        if source in (stage.name for stage in self.stages):
+            return "that stage comes later. Put it before this one."
+        if not earlier:
+            return "no stage comes before this one. Give config or path instead."
+        close = nearest(source, earlier)
+        return "no earlier stage has that name. " + (
+            f"Did you mean {close}?" if close else f"Earlier stages: {', '.join(earlier)}."
+        )
+
+    def _positions(self, stage: Stage) -> int:
+        """Positions of the model that a stage descends from; 0 where only its files know."""
+        while stage.model.stage:
+            stage = self.stage(stage.model.stage)
+        found = [stage.model.config.get(key) for key in ("n_positions", "max_position_embeddings")]
+        return next((int(value) for value in found if isinstance(value, int)), 0)
+
+    def stage(self, name: str) -> Stage:
+        """The stage of this name."""
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        raise unknown("stage", name, [stage.name for stage in self.stages])
+
+    def dataset(self, name: str) -> Data:
+        """A data set with its relative paths begun in `root`."""
+        data = self.datasets[name]
+        at = self._at_root
+        if isinstance(data, PairData):
+            return replace(data, train=at(data.train), valid=at(data.valid), test=at(data.test))
+        sources, valid = (tuple(replace(s, path=at(s.path)) for s in group) for group in (data.sources, data.valid))
+        return replace(data, sources=sources, valid=valid)
+
+    def _at_root(self, path: str) -> str:
+        if not path or not self.root or path.startswith(("embedded:", "hub:")) or PurePath(path).is_absolute():
+            return path
+        return str(PurePath(self.root) / path)
+
+    def check_files(self) -> None:
+        """Refuse a recipe whose data files are not there, before anything is made.
+
+        Raises:
+            UserError: names the setting and the file, and how to give another folder.
+        """
+        for name in self.datasets:
+            for key, path in _files(self.dataset(name)):
+                if not Path(path).exists():
+                    raise UserError(
+                        f"datasets.{name}.{key} is {path}, which does not exist. Write --root FOLDER with the "
+                        f"folder that holds the data, or --datasets.{name}.{key} FILE."
+                    )
+
+    def identity(self) -> dict[str, Any]:
+        """The plain values that decide the results: not where they are written, what they are called, when they are saved.
+
+        Two recipes of equal identity may continue each other's runs.
+        """
+        plain = copy.deepcopy(to_dict(self))
+        for key in _IDENTITY_LEAVES_OUT:
+            del plain[key]
+        for stage in plain["stages"]:
+            for key in _STAGE_IDENTITY_LEAVES_OUT:
+                del stage[key]
+        return plain
+
+
+_PAIR_FILES = ("train", "valid", "test")
+
+
+def _files(data: Data) -> list[tuple[str, str]]:
+    if isinstance(data, PairData):
+        found = [(key, str(getattr(data, key))) for key in _PAIR_FILES]
+    else:
+        groups = (("sources", data.sources), ("valid", data.valid))
+        found = [(f"{key}.{i}.path", source.path) for key, group in groups for i, source in enumerate(group)]
+    return [(key, path) for key, path in found if path and not path.startswith(("embedded:", "hub:"))]
+
+
+def _held_out(data: Data) -> bool:
+    if isinstance(data, PairData):
+        return bool(data.valid) or data.format == "embedded"
+    return bool(data.valid or data.valid_share)
+
+
+def load(source: str | Path, overrides: Iterable[Override] = ()) -> Recipe:
+    """A recipe from a YAML file or a shipped name.
+
+    Args:
+        source: path of a YAML file, or the name of a shipped recipe.
+        overrides: pairs of a dotted key and a value (`Words`, or plain), as `parse_flags` gives.
+
+    Raises:
+        UserError: the file or a setting in it is wrong; the message names the key and what to write.
+    """
+    return from_dict(Recipe, apply_overrides(document_of(source), overrides))

@@ -1,0 +1,156 @@
+"""One stage of a recipe: a model, a method, data, a budget."""
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from fallow.config import Choices, apply_overrides, flatten, from_dict, to_dict
+from fallow.errors import UserError, nearest
+from fallow.evaluate.settings import Decoding
+from fallow.methods import Method
+from fallow.methods.registry import registry
+from fallow.train.settings import BatchSize, Checkpointing, Duration, LoopSettings, Optimizer, Schedule, Validation
+
+INHERIT = -1
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+def methods() -> Mapping[str, type[Method]]:
+    """The methods that a stage can name."""
+    return registry
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSource:
+    """Where the model of a stage comes from; exactly one of the three.
+
+    >>> ModelSource(stage="pretrain")
+    ModelSource(config={}, path='', stage='pretrain')
+    """
+
+    config: dict[str, Any] = field(default_factory=dict)
+    """Values of a Hugging Face configuration, `model_type` first: a new model with random weights."""
+
+    path: str = ""
+    """A Hugging Face folder, or `hub:owner/name`."""
+
+    stage: str = ""
+    """An earlier stage of this recipe: its finished model."""
+
+    def __post_init__(self) -> None:
+        given = [key for key in ("config", "path", "stage") if getattr(self, key)]
+        if not given:
+            raise UserError("config, path and stage are all missing. Write one of them, such as stage: pretrain.")
+        if len(given) > 1:
+            raise UserError(f"{given[0]} and {given[1]} are given together, but a model has one source. Remove one.")
+        if self.config and not isinstance(self.config.get("model_type"), str):
+            raise UserError("config.model_type is missing. Write the architecture, such as model_type: gpt2.")
+
+    def __str__(self) -> str:
+        return self.path or (f"stage {self.stage}" if self.stage else f"new {self.config['model_type']}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage:
+    """Train one model with one method on one data set. The finished model lies in `<output>/<name>/model`."""
+
+    name: str
+    """Name of the stage and of its folder; letters, digits, - and _."""
+
+    label: str = ""
+    """What tables and plots call it. By default the name."""
+
+    model: ModelSource
+    """The model that the stage begins with."""
+
+    method: Annotated[Method, Choices("name", methods)]
+    """Which terms the weights are made of."""
+
+    targets: tuple[str, ...] = ()
+    """Patterns of the layers to convert, such as c_attn. Empty: all linear layers of the blocks."""
+
+    dataset: str
+    """One of the recipe's data sets."""
+
+    budget: Duration
+    """How long to train."""
+
+    batch: BatchSize
+    """Sequences in an update, and at once."""
+
+    optimizer: Optimizer
+    """The update."""
+
+    schedule: Schedule = Schedule()
+    """The rate over time."""
+
+    validation: Validation = Validation()
+    """When to look at held-out data, and which weights to keep."""
+
+    checkpoint: Checkpointing = Checkpointing()
+    """When to save, to continue after a crash."""
+
+    decoding: Decoding = Decoding()
+    """How texts are generated after the stage. For pairs only."""
+
+    label_smoothing: float = 0.0
+    """Share of the target spread evenly over the vocabulary. LoRA's E2E and WebNLG settings use 0.1."""
+
+    seed: int = INHERIT
+    """Seed of initial weights, supports, dropout and the order of the data. -1: the recipe's seed."""
+
+    grid: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    """Settings of this stage to try, by dotted key, such as optimizer.lr: [1e-4, 5e-5]. Every combination is
+    trained, and the one with the lowest validation loss is kept."""
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name) or self.name.isdigit() or self.name == "all":
+            raise UserError(
+                f'name is "{self.name}", but it must begin with a letter or digit, hold letters, digits, - and _ only, '
+                "and be neither a number nor all (--stages.0 and --stages.all mean something). Did you mean "
+                f"{re.sub('[^A-Za-z0-9_-]+', '-', self.name).strip('-_') or 'pretrain'}-1?"
+            )
+        if self.seed < INHERIT:
+            raise UserError(f"seed is {self.seed}, but it must be at least 0 (or -1 for the recipe's seed).")
+        if not self.label:
+            object.__setattr__(self, "label", self.name)
+        self.loop_settings("fp32")
+        for _ in self.trials():
+            pass  # each is made, and so checked
+
+    def loop_settings(self, precision: Literal["fp32", "bf16"]) -> LoopSettings:
+        """What the training loop is told."""
+        return LoopSettings(
+            budget=self.budget,
+            batch=self.batch,
+            optimizer=self.optimizer,
+            schedule=self.schedule,
+            validation=self.validation,
+            checkpoint=self.checkpoint,
+            precision=precision,
+            label_smoothing=self.label_smoothing,
+            seed=max(self.seed, 0),
+        )
+
+    def trials(self) -> Iterator[tuple[dict[str, Any], "Stage"]]:
+        """The combinations of the grid: what each one sets, and the stage that it makes. Without a grid, nothing."""
+        if not self.grid:
+            return
+        plain = to_dict(dataclasses.replace(self, grid={}))
+        known = [key for key in flatten(plain) if key.split(".")[0] not in _FIXED]
+        for key, values in self.grid.items():
+            if key not in known:
+                close = nearest(key, known)
+                hint = f"Did you mean {close}?" if close else f"Settings that can vary: {', '.join(known)}."
+                raise UserError(f"grid: unknown key {key}. {hint}")
+            if len(values) < 2:
+                raise UserError(f"grid.{key} holds {len(values)} values, but a grid compares two or more.")
+        for combination in itertools.product(*self.grid.values()):
+            chosen = dict(zip(self.grid, combination, strict=True))
+            yield chosen, from_dict(Stage, apply_overrides(plain, chosen.items()), prefix="grid")
+
+
+_FIXED = ("name", "label", "model", "dataset", "checkpoint", "grid")  # what makes a stage that stage
