@@ -44,10 +44,14 @@ class Processes(Protocol):
     """The processes that share the work."""
 
     @property
-    def rank(self) -> int: ...
+    def rank(self) -> int:
+        """Number of this process."""
+        ...
 
     @property
-    def world(self) -> int: ...
+    def world(self) -> int:
+        """How many there are."""
+        ...
 
     def sum(self, value: float, /) -> float:
         """The sum over processes, the same on each."""
@@ -96,7 +100,11 @@ def perplexity(
             indices = range(start, min(start + batch_size, len(dataset)))
             batch_loss, batch_tokens = summed_loss(model, dataset.collate([dataset.sample(i) for i in indices]))
             if mine < len(batches):
-                loss, num_tokens, num_sequences = loss + batch_loss, num_tokens + batch_tokens, num_sequences + len(indices)
+                loss, num_tokens, num_sequences = (
+                    loss + batch_loss,
+                    num_tokens + batch_tokens,
+                    num_sequences + len(indices),
+                )
 
     if mesh is not None:
         loss, num_tokens, num_sequences = mesh.sum(loss), round(mesh.sum(num_tokens)), round(mesh.sum(num_sequences))
@@ -119,7 +127,7 @@ def summed_loss(model: nn.Module, batch: LabelledBatch) -> tuple[float, int]:
     logits_nv, labels_n = logits_btv[labelled_bt], labels_bt[labelled_bt]
     # In chunks: an fp32 copy of all logits is often the largest tensor of an evaluation.
     total = 0.0
-    for chunk_nv, chunk_n in zip(logits_nv.split(_CHUNK), labels_n.split(_CHUNK), strict=True):
+    for chunk_nv, chunk_n in zip(torch.split(logits_nv, _CHUNK), torch.split(labels_n, _CHUNK), strict=True):
         log_p_nv = torch.log_softmax(chunk_nv.float(), dim=-1)
         total -= log_p_nv.gather(1, chunk_n[:, None]).sum(dtype=torch.float64).item()
     return total, labels_n.numel()

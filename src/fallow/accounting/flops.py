@@ -1,0 +1,170 @@
+"""Floating-point operations per token: what a method needs, what a dense model would need, what is really executed."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import nn
+
+from fallow.accounting.anatomy import LinearLayer, linear_layers, sees_one_position
+from fallow.errors import UserError
+from fallow.linear.reparam import ReparamLinear
+
+TRAINING = 3
+"""Forward plus backward over forward: the gradients of inputs and of weights cost as much as the forward pass each."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Flops:
+    r"""Forward operations per token, by part; a multiplication and an addition are two.
+
+        linear    = sum over the linear layers of the blocks of 2 * (numbers that multiply)
+        attention = 4 L (H * head size) T      scores and values, no causal halving
+        softmax   = 3 L H T
+        vocab     = 2 * size of the head       the input embedding is a look-up and free
+
+    with L layers, H heads and T positions of context. For a linear layer the numbers that multiply are the entries of
+    its support, of its factors, or all d_out * d_in of a dense weight. These are Chinchilla's appendix F without the
+    input embedding, and reproduce SPDF's supplement.
+
+    Norms, activations, biases and rotary angles are left out: they grow with the width, not with its square.
+    """
+
+    linear: int
+    """Needed: only what exists multiplies."""
+
+    linear_dense: int
+    """The same layers, dense."""
+
+    linear_executed: int
+    """What the execution paths of the layers multiply today: the path `materialise` multiplies by the zeros too."""
+
+    attention: int
+    softmax: int
+    vocab: int
+
+    other: int
+    """Dense layers outside the blocks that see every token (projections of embeddings, transforms before the head)."""
+
+    converted_sparsity: float
+    """Share of the entries of the converted layers that need not be multiplied; 0 when no layer is converted."""
+
+    @property
+    def _fixed(self) -> int:
+        return self.attention + self.softmax + self.vocab + self.other
+
+    @property
+    def forward(self) -> int:
+        """Needed for a forward pass."""
+        return self.linear + self._fixed
+
+    @property
+    def forward_dense(self) -> int:
+        """Forward pass of the dense equivalent."""
+        return self.linear_dense + self._fixed
+
+    @property
+    def forward_executed(self) -> int:
+        """What a forward pass executes here."""
+        return self.linear_executed + self._fixed
+
+    @property
+    def training(self) -> int:
+        """Needed for forward and backward: three times the forward pass."""
+        return TRAINING * self.forward
+
+    @property
+    def training_dense(self) -> int:
+        """Forward and backward of the dense equivalent."""
+        return TRAINING * self.forward_dense
+
+    @property
+    def training_executed(self) -> int:
+        """What forward and backward execute here."""
+        return TRAINING * self.forward_executed
+
+    @property
+    def reduction(self) -> float:
+        """Dense over needed: 1.65 means 1.65 times fewer operations."""
+        return self.forward_dense / self.forward
+
+    @property
+    def linear_share(self) -> float:
+        """Share of the blocks' linear layers in the dense forward pass: all that sparsity can act on."""
+        return self.linear_dense / self.forward_dense
+
+    @property
+    def ceiling(self) -> float:
+        """The reduction if every linear layer of the blocks had the sparsity of the converted ones."""
+        return ceiling(self.converted_sparsity, self.linear_share)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers for JSON."""
+        derived = ("forward", "forward_dense", "forward_executed", "training", "training_dense", "training_executed")
+        ratios = ("reduction", "linear_share", "ceiling")
+        return {**asdict(self), **{key: getattr(self, key) for key in derived + ratios}}
+
+
+def ceiling(sparsity: float, linear_share: float) -> float:
+    """The most a sparsity can reduce: 1 / (1 - sparsity * linear_share), whatever kernel computes it.
+
+    >>> round(ceiling(0.75, 0.5250), 2)
+    1.65
+    """
+    return 1 / (1 - sparsity * linear_share)
+
+
+def count_flops(model: nn.Module, context: int) -> Flops:
+    """Count the operations of a model per token at a context length, without running it; also on the meta device.
+
+    Layers that see one position of a sequence (poolers, classifiers) are not counted.
+
+    Args:
+        model: a Hugging Face transformer, stock or converted.
+        context: positions T that each token attends to; sequences are taken as full.
+
+    Raises:
+        UserError: `context` is not positive, or the model's config does not say its heads.
+    """
+    if context < 1:
+        raise UserError(f"context is {context}, but it must be at least 1 token")
+    config = getattr(model, "config", None)
+    heads, num_layers = getattr(config, "num_attention_heads", None), getattr(config, "num_hidden_layers", None)
+    if not isinstance(heads, int) or not isinstance(num_layers, int):
+        raise UserError(
+            f"the operations of {type(model).__name__} cannot be counted: its config names no num_attention_heads or "
+            "num_hidden_layers. Pass a Hugging Face transformer"
+        )
+    width = getattr(config, "head_dim", None) or getattr(config, "hidden_size", 0) // heads
+    layers = linear_layers(model)
+    blocks = [layer for layer in layers if layer.group in ("attention", "mlp")]
+    converted = [layer for layer in blocks if layer.converted]
+    size = sum(layer.size for layer in converted)
+    return Flops(
+        linear=sum(2 * multiplied(layer) for layer in blocks),
+        linear_dense=sum(2 * layer.size for layer in blocks),
+        linear_executed=sum(2 * executed(layer) for layer in blocks),
+        attention=4 * num_layers * heads * width * context,
+        softmax=3 * num_layers * heads * context,
+        vocab=sum(2 * layer.size for layer in layers if layer.group == "head"),
+        other=sum(2 * layer.size for layer in layers if layer.group == "other" and not sees_one_position(layer.name)),
+        converted_sparsity=max(0.0, 1 - sum(map(multiplied, converted)) / size) if size else 0.0,
+    )
+
+
+def multiplied(layer: LinearLayer) -> int:
+    """Numbers of a linear layer that multiply an input, term by term; the bias only adds."""
+    if not isinstance(layer.module, ReparamLinear):
+        return layer.size
+    terms = (layer.module.base, layer.module.low_rank_a, layer.module.low_rank_b, layer.module.values)
+    return sum(term.numel() for term in terms if term is not None)
+
+
+def executed(layer: LinearLayer) -> int:
+    """Numbers that the layer's path multiplies each token by.
+
+    `materialise` builds W once a pass and multiplies all of it; building is not counted here, since it is shared by all
+    tokens of the pass.
+    """
+    if isinstance(layer.module, ReparamLinear) and layer.module.path == "materialise":
+        return layer.size
+    return multiplied(layer)
