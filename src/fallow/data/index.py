@@ -1,0 +1,149 @@
+"""The JSON index beside token shards: what they hold, how they were made, and how to tell a damaged one."""
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from fallow.errors import UserError
+
+INDEX = "index.json"
+_FORMAT, _VERSION = "fallow-tokens", 1
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One file of token ids.
+
+    Attributes:
+        file: its name in the folder.
+        num_tokens: token ids in it, end tokens included.
+        num_documents: whole documents in it, each followed by one end token.
+        sha256: of the file.
+    """
+
+    file: str
+    num_tokens: int
+    num_documents: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """What a folder of shards holds.
+
+    Attributes:
+        name: of the source, for messages.
+        dtype: `uint16` or `uint32`, little-endian.
+        tokenizer: fingerprint of the tokenizer.
+        vocab_size: ids are below it.
+        eos: the end token that follows every document.
+        source: fingerprint of the text and its selection.
+        complete: false while shards are still being made.
+        shards: in the order of the text.
+    """
+
+    name: str
+    dtype: str
+    tokenizer: str
+    vocab_size: int
+    eos: int
+    source: str
+    complete: bool = False
+    shards: tuple[Shard, ...] = ()
+
+    @property
+    def num_tokens(self) -> int:
+        """Token ids in all shards."""
+        return sum(shard.num_tokens for shard in self.shards)
+
+    @property
+    def num_documents(self) -> int:
+        """Documents in all shards."""
+        return sum(shard.num_documents for shard in self.shards)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all shards."""
+        return self.num_tokens * np.dtype(self.dtype).itemsize
+
+    def with_shard(self, number: int, shard: Shard) -> "Index":
+        """The index with one shard replaced or appended."""
+        return replace(self, shards=(*self.shards[:number], shard, *self.shards[number + 1 :]))
+
+    def write(self, folder: Path) -> None:
+        """Write it whole: a reader sees the old index or this one."""
+        text = json.dumps({"format": _FORMAT, "version": _VERSION, **asdict(self)}, indent=1) + "\n"
+        with atomic(folder / INDEX) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> "Index":
+        """Read the index of a folder.
+
+        Raises:
+            UserError: it is absent, damaged, or of a newer fallow.
+        """
+        path = folder / INDEX
+        if not path.exists():
+            raise UserError(f"{folder} holds no token shards (no {INDEX}). Make them with fallow prepare.")
+        try:
+            facts = json.loads(path.read_text(encoding="utf-8"))
+            form, version = facts.pop("format"), facts.pop("version")
+            if (form, version) == (_FORMAT, _VERSION):
+                facts["shards"] = tuple(Shard(**shard) for shard in facts["shards"])
+                return cls(**facts)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise UserError(f"{path} is damaged. Delete {folder} and make it again with fallow prepare.") from None
+        raise UserError(
+            f"{path} is of form {form} {version}, but this fallow reads {_FORMAT} {_VERSION}. Make it again."
+        )
+
+    def damage(self, folder: Path, number: int, *, checksum: bool = True) -> str:
+        """What is wrong with a shard, or an empty string. Its size is always looked at, its bytes with `checksum`."""
+        shard = self.shards[number]
+        path = folder / shard.file
+        if not path.exists():
+            return f"{path} is missing"
+        size, expected = path.stat().st_size, shard.num_tokens * np.dtype(self.dtype).itemsize
+        if size != expected:
+            return f"{size:,} bytes, expected {expected:,}"
+        if checksum and (found := file_sha256(path)) != shard.sha256:
+            return f"checksum {found[:4]}..., expected {shard.sha256[:4]}..."
+        return ""
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A temporary path that becomes `path` when the block ends well, and disappears when it does not.
+
+    Raises:
+        UserError: the disk is full; what was there before is untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"the disk is full while writing {path}. Free space and run again; finished files are kept."
+            ) from None
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)

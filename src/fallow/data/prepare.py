@@ -1,0 +1,68 @@
+"""Making the shards of a source, and continuing where an earlier attempt ended."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fallow.data.documents import Part
+from fallow.data.index import INDEX, Index
+from fallow.data.settings import TextSource
+from fallow.data.shards import Shards, write_shards
+from fallow.data.sources import read_source, source_fingerprint
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what, characters done so far, characters in all)."""
+
+
+def refuse_altered(folder: Path, *, checksum: bool) -> None:
+    """A shard that was complete and has changed since is a matter to look into, not to paint over.
+
+    Raises:
+        UserError: a shard of a complete folder is there but damaged. A missing one is simply made again.
+    """
+    if _is_complete(folder):
+        Shards(folder, checksum=checksum)
+
+
+def prepare_source(
+    source: TextSource,
+    part: Part,
+    valid_share: float,
+    tokenizer: "PreTrainedTokenizerFast",
+    folder: Path,
+    name: str,
+    progress: Progress | None = None,
+) -> Index:
+    """Tokenise one side of a source into `folder`; what is there and good is kept.
+
+    Raises:
+        UserError: see `write_shards` and `read_source`.
+    """
+    total = done = 0
+    if progress is not None and not _is_complete(folder):
+        total = sum(len(document.text) for document in read_source(source, part, valid_share))
+
+    def tell(characters: int) -> None:
+        nonlocal done
+        done += characters
+        if progress is not None:
+            progress(name, done, total)
+
+    return write_shards(
+        read_source(source, part, valid_share),
+        tokenizer,
+        folder,
+        name=name,
+        source=source_fingerprint(source, part, valid_share),
+        progress=tell,
+    )
+
+
+def _is_complete(folder: Path) -> bool:
+    if not (folder / INDEX).exists():
+        return False
+    index = Index.read(folder)
+    return index.complete and all((folder / shard.file).exists() for shard in index.shards)

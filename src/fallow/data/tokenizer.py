@@ -1,0 +1,126 @@
+"""Tokenizers: train a byte-level BPE, load any Hugging Face one, and tell two apart."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fallow.data.settings import TokenizerSettings
+from fallow.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+END, PAD, SEPARATOR = "<|endoftext|>", "<|pad|>", "<|sep|>"
+_MAX_BYTES = 8_000_000  # merges hardly change beyond; keeps training to seconds
+
+
+def train_tokenizer(settings: TokenizerSettings, texts: Iterable[str], folder: Path) -> "PreTrainedTokenizerFast":
+    """Train a byte-level BPE (as GPT-2's) and save it as a Hugging Face folder.
+
+    Every byte is a token, so nothing is ever unknown. Special tokens: <|endoftext|> (end and separator of documents),
+    <|pad|> and <|sep|>. The same texts give the same tokenizer, on any machine. At most 8 MB are looked at, in order:
+    pass texts that are already spread over the corpus.
+
+    Args:
+        settings: `vocab_size` counts everything, special tokens included.
+        texts: the training text.
+        folder: where `AutoTokenizer.from_pretrained` will find it.
+
+    Raises:
+        UserError: too little text for the vocabulary asked for.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=settings.vocab_size,
+        special_tokens=[END, PAD, SEPARATOR],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(_limited(texts), trainer)
+    if backend.get_vocab_size() < settings.vocab_size:
+        found = backend.get_vocab_size()
+        raise UserError(
+            f"tokenizer.vocab_size is {settings.vocab_size}, but the text only gives {found} tokens. "
+            f"Write {found // 64 * 64} or less, or use more text."
+        )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token=END, eos_token=END, pad_token=PAD, sep_token=SEPARATOR
+    )
+    _save_whole(tokenizer, folder)
+    return load_tokenizer(str(folder))
+
+
+def load_tokenizer(path: str) -> "PreTrainedTokenizerFast":
+    """A tokenizer from a Hugging Face folder or the Hub.
+
+    Raises:
+        UserError: nothing is there, it is not a fast one, or it has no end token.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    local = Path(path).is_dir()
+    if not local and (path.startswith((".", "/", "~")) or path.count("/") > 1):
+        raise UserError(f"tokenizer folder {path} does not exist.")
+    if local and not any(
+        Path(path, name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+    ):
+        raise UserError(f"{path} holds no tokenizer (no tokenizer.json). Name the folder of a Hugging Face model.")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=local)
+    except Exception as error:  # transformers and its network layers raise many kinds
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        where = "" if local else " It is no local folder, so the Hub was asked."
+        raise UserError(f"tokenizer {path} could not be loaded: {first}{where}") from None
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise UserError(
+            f"tokenizer {path} is not a fast one (of the tokenizers library). Convert it to tokenizer.json."
+        )
+    if tokenizer.eos_token_id is None:
+        raise UserError(
+            f"tokenizer {path} has no end token (eos_token), which separates documents. Set one in its config."
+        )
+    return tokenizer
+
+
+def tokenizer_fingerprint(tokenizer: "PreTrainedTokenizerFast") -> str:
+    """Changes when any text would be encoded otherwise. Padding and truncation settings do not count."""
+    facts = json.loads(tokenizer.backend_tokenizer.to_str())
+    facts.pop("padding", None)
+    facts.pop("truncation", None)
+    facts["eos"] = tokenizer.eos_token_id
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def encode_batch(tokenizer: "PreTrainedTokenizerFast", texts: list[str]) -> list[list[int]]:
+    """Token ids of texts, nothing added or cut; in parallel over the texts."""
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+
+def _limited(texts: Iterable[str]) -> Iterator[str]:
+    size = 0
+    for text in texts:
+        yield text
+        size += len(text)
+        if size >= _MAX_BYTES:
+            return
+
+
+def _save_whole(tokenizer: "PreTrainedTokenizerFast", folder: Path) -> None:
+    """Save beside and rename, so that a folder is complete or absent."""
+    beside = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(beside)
+    shutil.rmtree(folder, ignore_errors=True)
+    beside.replace(folder)
