@@ -1,0 +1,74 @@
+"""Scores of a model on pairs: generate a text for each context, compare it with the references."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fallow.evaluate.bleu import bleu
+from fallow.evaluate.generation import Progress, generate_pairs
+from fallow.evaluate.selection import spread
+from fallow.evaluate.settings import Decoding
+
+Group = tuple[str, Sequence[str]]
+"""A context and its references."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PairScores:
+    """What was generated, and how well it agrees with the references."""
+
+    bleu: float
+    """Corpus BLEU, 0 to 100."""
+
+    signature: str
+    """How sacrebleu computed it."""
+
+    num_contexts: int
+    """Contexts that were decoded."""
+
+    num_contexts_total: int
+    """Contexts in the data set; more than `num_contexts` when `decoding.max_contexts` asked for a part."""
+
+    contexts: tuple[str, ...]
+    references: tuple[tuple[str, ...], ...]
+    outputs: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers, without the texts."""
+        return {key: getattr(self, key) for key in ("bleu", "signature", "num_contexts", "num_contexts_total")}
+
+    def samples(self, limit: int) -> list[dict[str, Any]]:
+        """A few contexts with references and output, evenly spread."""
+        return [
+            {"context": self.contexts[i], "references": list(self.references[i]), "output": self.outputs[i]}
+            for i in spread(len(self.contexts), limit)
+        ]
+
+
+def evaluate_pairs(
+    model: Any,
+    tokenizer: Any,
+    groups: Sequence[Group],
+    decoding: Decoding,
+    *,
+    encode: Callable[[str], Sequence[int]] | None = None,
+    lowercase: bool = False,
+    progress: Progress | None = None,
+) -> PairScores:
+    """Generate for each context (or an even part of them, `decoding.max_contexts`) and score against its references.
+
+    Raises:
+        UserError: see `generate_pairs` and `bleu`.
+    """
+    chosen = [groups[i] for i in spread(len(groups), decoding.max_contexts)]
+    contexts = [context for context, _ in chosen]
+    references = [list(texts) for _, texts in chosen]
+    outputs = generate_pairs(model, tokenizer, contexts, decoding, encode=encode, progress=progress)
+    return PairScores(
+        **bleu(outputs, references, lowercase=lowercase),
+        num_contexts=len(chosen),
+        num_contexts_total=len(groups),
+        contexts=tuple(contexts),
+        references=tuple(map(tuple, references)),
+        outputs=tuple(outputs),
+    )
