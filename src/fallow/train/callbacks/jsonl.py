@@ -1,0 +1,81 @@
+"""The log: one JSON line a step, with nothing in it that differs between two runs of the same recipe."""
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from fallow.train.callbacks.base import Callback
+
+if TYPE_CHECKING:
+    from fallow.train.loop import Loop
+    from fallow.train.records import FitResult, StepRecord
+
+log = logging.getLogger(__name__)
+
+
+class JsonLog(Callback):
+    """Writes steps and validations to a file, which a resumed run cuts back to its checkpoint and continues.
+
+    A step is {"step", "tokens", "loss", "norm", "lr"}, a validation {"step", "tokens", "valid": {...}}. So a run that
+    was broken off has, in the end, the same bytes in its log as one that was not. Wall times are in `TimingLog`.
+
+    Args:
+        path: the file, usually `log.jsonl` in the folder of the run.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self._position = 0
+        self._file: IO[bytes] | None = None
+
+    def on_start(self, loop: "Loop") -> None:
+        """Cut the file back to what the checkpoint knows."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self.path.open("r+b" if self.path.exists() else "w+b")
+        size = self._file.seek(0, os.SEEK_END)
+        if size < self._position:
+            log.warning("%s is shorter than at the last checkpoint; its lost lines stay lost.", self.path)
+        self._file.truncate(min(size, self._position))
+        self._file.seek(0, os.SEEK_END)
+
+    def on_step(self, loop: "Loop", record: "StepRecord") -> None:
+        """One line."""
+        fields = ("step", "tokens", "loss", "norm", "lr")
+        self._write({name: getattr(record, name) for name in fields})
+
+    def on_validate(self, loop: "Loop", metrics: dict[str, float]) -> None:
+        """One line."""
+        self._write({"step": loop.num_steps_done, "tokens": loop.tokens, "valid": metrics})
+
+    def on_stop(self, loop: "Loop", result: "FitResult") -> None:
+        """Close the file."""
+        self._close()
+
+    def on_error(self, loop: "Loop", error: BaseException) -> None:
+        """Close the file."""
+        self._close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The length of the file, once all of it is on disk."""
+        if self._file is None:
+            return {"bytes": self._position}
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return {"bytes": self._file.tell()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Remember where to cut."""
+        self._position = int(state.get("bytes", 0))
+
+    def _write(self, line: dict[str, Any]) -> None:
+        assert self._file is not None
+        self._file.write(json.dumps(line).encode() + b"\n")
+        self._file.flush()
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._position = self._file.tell()
+            self._file.close()
+            self._file = None

@@ -1,0 +1,73 @@
+"""Durations turned into steps, once, before the first one."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from fallow.train.settings import LoopSettings, check_warmup
+
+
+class Stream(Protocol):
+    """An endless stream of batches, as the loop needs it."""
+
+    @property
+    def tokens_per_batch(self) -> int:
+        """Mean number of tokens in a global batch."""
+        ...
+
+    @property
+    def epoch_length(self) -> int:
+        """Sequences in one pass over the data."""
+        ...
+
+    def next_batches(self, num_micro: int) -> list[Any]:
+        """This process's share of the next global batch, in `num_micro` micro-batches."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the stream stands, as JSON values."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go there."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """The settings in steps."""
+
+    num_steps: int
+    """Budget."""
+    num_warmup: int
+    """Warm-up of the rate."""
+    validate_every: int
+    """0 for at the end only."""
+    save_every: int
+    """0 for at the end only."""
+    accumulation: int
+    """Micro-batches of a process in a step."""
+
+    @classmethod
+    def of(cls, settings: LoopSettings, stream: Stream, world: int) -> "Plan":
+        """The plan of a run on this data with this many processes.
+
+        Raises:
+            UserError: the warm-up is as long as the budget, or the processes cannot share the batch.
+        """
+        tokens = max(stream.tokens_per_batch, 1)
+        epoch = stream.epoch_length / settings.batch.sequences
+        num_steps = settings.budget.num_steps(tokens, epoch)
+        num_warmup = settings.schedule.warmup.num_steps(tokens, epoch)
+        check_warmup(
+            f"{settings.schedule.warmup} = {num_warmup:,} steps",
+            num_warmup,
+            f"{settings.budget} = {num_steps:,} steps",
+            num_steps,
+        )
+        return cls(
+            num_steps=num_steps,
+            num_warmup=num_warmup,
+            validate_every=settings.validation.every.num_steps(tokens, epoch),
+            save_every=settings.checkpoint.every.num_steps(tokens, epoch),
+            accumulation=settings.batch.accumulation(world),
+        )

@@ -1,0 +1,296 @@
+"""What a training run is told: how long, how much at once, how fast, when to look and when to save."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from fallow.errors import UserError, unknown
+
+_KINDS = ("cosine", "linear", "constant")
+_ENDLESS = float("inf")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Duration:
+    """A stretch of training: in tokens, in optimizer steps or in passes over the data; at most one of them.
+
+    All three 0 is no stretch at all: as a warm-up none, as an interval never.
+
+    >>> Duration(tokens=1000).num_steps(tokens_per_step=300, steps_per_epoch=10.0)
+    4
+    >>> Duration(epochs=0.5).num_steps(tokens_per_step=300, steps_per_epoch=10.0)
+    5
+    """
+
+    tokens: int = 0
+    """Tokens, over all processes. Counted as the mean number in a batch, so that the number of steps is known before
+    the first one; exact for packed text."""
+
+    steps: int = 0
+    """Updates of the optimizer."""
+
+    epochs: float = 0.0
+    """Passes over all training sequences; may be a part of one."""
+
+    def __post_init__(self) -> None:
+        given = {"tokens": self.tokens, "steps": self.steps, "epochs": self.epochs}
+        for name, value in given.items():
+            if not 0 <= value < _ENDLESS:
+                raise UserError(f"{name} is {value}, but it must be at least 0 and finite.")
+        several = [name for name, value in given.items() if value]
+        if len(several) > 1:
+            raise UserError(
+                f"{' and '.join(several)} are given together, but a duration has one unit. Remove all but one."
+            )
+
+    def __bool__(self) -> bool:
+        return bool(self.tokens or self.steps or self.epochs)
+
+    def __str__(self) -> str:
+        for name in ("tokens", "steps", "epochs"):
+            if value := getattr(self, name):
+                return f"{value:,} {name}"
+        return "never"
+
+    def num_steps(self, tokens_per_step: float, steps_per_epoch: float) -> int:
+        """This stretch in optimizer steps, rounded up; 0 when there is none.
+
+        Args:
+            tokens_per_step: tokens of a global batch.
+            steps_per_epoch: global batches in one pass over the data; need not be whole.
+        """
+        exact = self.steps + self.tokens / tokens_per_step + self.epochs * steps_per_epoch
+        return math.ceil(exact - 1e-9)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchSize:
+    """How many sequences make one update, and how many of them are computed at once."""
+
+    sequences: int
+    """Sequences in one update, over all processes. Larger is smoother and needs a higher rate or more tokens."""
+
+    micro: int
+    """Sequences in one forward and backward of one process. Changes memory and speed, not the result: the rest of the
+    batch is accumulated."""
+
+    def __post_init__(self) -> None:
+        for name, value in (("sequences", self.sequences), ("micro", self.micro)):
+            if value < 1:
+                raise UserError(f"{name} is {value}, but it must be at least 1.")
+        if self.sequences % self.micro:
+            nearest = max(n for n in range(1, self.micro + 1) if self.sequences % n == 0)
+            raise UserError(
+                f"micro is {self.micro}, but it must divide sequences = {self.sequences}. Did you mean {nearest}?"
+            )
+
+    def accumulation(self, world: int) -> int:
+        """Micro-batches of one process in one update.
+
+        Raises:
+            UserError: the processes cannot share the batch evenly.
+        """
+        at_once = self.micro * world
+        if self.sequences % at_once:
+            nearest = max(round(self.sequences / at_once), 1) * at_once
+            raise UserError(
+                f"batch.sequences is {self.sequences}, but {world} processes with batch.micro {self.micro} compute "
+                f"{at_once} at once, which does not divide it. Did you mean --batch.sequences {nearest}?"
+            )
+        return self.sequences // at_once
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Optimizer:
+    """AdamW (Loshchilov & Hutter, 2019) with a rate for each part and clipping by the global norm.
+
+    A method may multiply the rate of some parameters (sparse values learn faster under SuPar). Weight decay is
+    decoupled and uses the same multiplied rate: w <- w - rate * scale * weight_decay * w.
+    """
+
+    lr: float
+    """Peak learning rate."""
+
+    betas: tuple[float, float] = (0.9, 0.95)
+    """How slowly the running means of the gradient and of its square forget. The second is 0.95 for pre-training, 0.999
+    for short fine-tuning on small batches."""
+
+    eps: float = 1e-8
+    """Added to the root of the second mean."""
+
+    weight_decay: float = 0.1
+    """Share of a weight that is taken off in one step, times the rate. 0 for none."""
+
+    decay: Literal["matrices", "all"] = "matrices"
+    """What decays: `matrices` (and parts of one, such as sparse values) leaves out biases and norms; `all` does not."""
+
+    clip: float = 1.0
+    """Gradients with a larger global norm are scaled down to this. 0 for no clipping."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.lr < _ENDLESS:
+            raise UserError(f"lr is {self.lr}, but it must be above 0 and finite. A usual value is 0.0003.")
+        for beta in self.betas:
+            if not 0 <= beta < 1:
+                raise UserError(
+                    f"betas is {list(self.betas)}, but both must be at least 0 and below 1, as in [0.9, 0.95]."
+                )
+        if not 0 < self.eps < _ENDLESS:
+            raise UserError(f"eps is {self.eps}, but it must be above 0. A usual value is 1.0e-08.")
+        if not 0 <= self.weight_decay < _ENDLESS:
+            raise UserError(f"weight_decay is {self.weight_decay}, but it must be at least 0 (0 for none).")
+        if not 0 <= self.clip < _ENDLESS:
+            raise UserError(f"clip is {self.clip}, but it must be at least 0 (0 for no clipping).")
+        if self.decay not in ("matrices", "all"):
+            raise UserError(f"decay: {unknown('kind of decay', self.decay, ('matrices', 'all'))}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Schedule:
+    """How the rate moves: up in a straight line, then down to a share of the peak.
+
+    >>> schedule = Schedule(kind="linear", final=0.0)
+    >>> [round(schedule.factor(step, num_steps=4, num_warmup=1), 2) for step in range(4)]
+    [0.5, 1.0, 0.67, 0.33]
+    """
+
+    kind: Literal["cosine", "linear", "constant"] = "cosine"
+    """The way down after the warm-up."""
+
+    warmup: Duration = Duration()
+    """How long the rate climbs. Sparse and large models need some: 1 to 3% of the budget."""
+
+    final: float = 0.1
+    """Share of the peak at the end. Without effect when kind is `constant`."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in _KINDS:
+            raise UserError(f"kind: {unknown('schedule', self.kind, _KINDS)}")
+        if not 0 <= self.final <= 1:
+            raise UserError(f"final is {self.final}, but it is a share of the peak rate: at least 0, at most 1.")
+
+    def factor(self, step: int, num_steps: int, num_warmup: int) -> float:
+        """The rate of one step as a share of the peak; a pure function, so that a resumed run cannot be off.
+
+        With w = num_warmup and p = (step - w) / (num_steps - w):
+
+            step < w:    (step + 1) / (w + 1)
+            cosine:      final + (1 - final) (1 + cos(pi p)) / 2
+            linear:      final + (1 - final) (1 - p)
+            constant:    1
+
+        Args:
+            step: number of steps done before this one, from 0. Neither the first nor the last step has a rate of 0.
+            num_steps: the whole budget.
+            num_warmup: steps of warm-up, below num_steps.
+        """
+        if step < num_warmup:
+            return (step + 1) / (num_warmup + 1)
+        progress = min((step - num_warmup) / max(num_steps - num_warmup, 1), 1.0)
+        if self.kind == "constant":
+            return 1.0
+        left = 1.0 - progress if self.kind == "linear" else (1.0 + math.cos(math.pi * progress)) / 2.0
+        return self.final + (1.0 - self.final) * left
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Validation:
+    """When to measure the loss on held-out data, and what follows from it. It is always measured at the end."""
+
+    every: Duration = Duration()
+    """Interval; all 0 for at the end only."""
+
+    keep: Literal["last", "best"] = "last"
+    """Which weights the stage ends with: the last ones, or those with the lowest validation loss."""
+
+    patience: int = 0
+    """Stop after this many validations in a row without a new lowest loss. 0 for never."""
+
+    max_batches: int = 0
+    """Use at most this many batches of each held-out set. 0 for all."""
+
+    def __post_init__(self) -> None:
+        if self.keep not in ("last", "best"):
+            raise UserError(f"keep: {unknown('choice', self.keep, ('last', 'best'))}")
+        for name, value in (("patience", self.patience), ("max_batches", self.max_batches)):
+            if value < 0:
+                raise UserError(f"{name} is {value}, but it must be at least 0.")
+        for name, asked in (("keep", self.keep == "best"), ("patience", self.patience > 0)):
+            if asked and not self.every:
+                raise UserError(
+                    f"{name} is {getattr(self, name)}, which has no effect with one validation at the end. "
+                    "Write every, such as every: {steps: 100}."
+                )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpointing:
+    """When to save everything that is needed to continue, and how many of these to keep."""
+
+    every: Duration = Duration()
+    """Interval; all 0 for at the end only (and when a signal asks to stop)."""
+
+    keep: int = 2
+    """How many checkpoints stay. Two, so that one is left should the newest be damaged."""
+
+    def __post_init__(self) -> None:
+        if self.keep < 1:
+            raise UserError(f"keep is {self.keep}, but it must be at least 1.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoopSettings:
+    """All that the loop is told."""
+
+    budget: Duration
+    """How long to train."""
+
+    batch: BatchSize
+    """Sequences in an update and at once."""
+
+    optimizer: Optimizer
+    """The update."""
+
+    schedule: Schedule = Schedule()
+    """The rate over time."""
+
+    validation: Validation = Validation()
+    """Held-out loss."""
+
+    checkpoint: Checkpointing = Checkpointing()
+    """Saving."""
+
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """`bf16` computes forward and backward in bfloat16 where that is safe (autocast); weights, their updates and the
+    loss stay in fp32."""
+
+    label_smoothing: float = 0.0
+    """Share of the target spread evenly over the vocabulary. 0.1 is usual for fine-tuning on few pairs."""
+
+    seed: int = 0
+    """Seeds dropout, differently on each process. Data and supports have their own streams."""
+
+    def __post_init__(self) -> None:
+        if not self.budget:
+            raise UserError("budget is 0, but a run needs one of budget.tokens, budget.steps and budget.epochs.")
+        if self.precision not in ("fp32", "bf16"):
+            raise UserError(f"precision: {unknown('precision', self.precision, ('fp32', 'bf16'))}")
+        if not 0 <= self.label_smoothing < 1:
+            raise UserError(f"label_smoothing is {self.label_smoothing}, but it must be at least 0 and below 1.")
+        for unit in ("tokens", "steps", "epochs"):
+            warmup, budget = getattr(self.schedule.warmup, unit), getattr(self.budget, unit)
+            if warmup and budget:
+                check_warmup(f"{warmup:,} {unit}", warmup, f"{budget:,} {unit}", budget)
+
+
+def check_warmup(warmup_text: str, warmup: float, budget_text: str, budget: float) -> None:
+    """Refuse a warm-up that leaves nothing of the budget.
+
+    Raises:
+        UserError: with what to write instead.
+    """
+    if warmup >= budget:
+        raise UserError(
+            f"schedule.warmup is {warmup_text}, but the whole budget is {budget_text}. "
+            "Shorten the warm-up: 1 to 10% of the budget is usual."
+        )

@@ -1,0 +1,248 @@
+"""Folders of tensors and JSON that are either whole or not there: written aside, checked, synced, then renamed."""
+
+import errno
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+
+from fallow.train.distributed import Mesh
+
+PARTIAL = ".partial"
+"""Ending of a folder that is being written or removed; never read."""
+
+MANIFEST = "manifest.json"
+Tensors = dict[str, torch.Tensor]
+
+
+class SaveError(Exception):
+    """A folder could not be written; what was there before is untouched. The text is the reason."""
+
+
+def write_folder(path: Path, tensors: Tensors, files: dict[str, Any], mesh: Mesh) -> None:
+    """Write tensors and JSON files as a folder that appears under its name only when all of it is on disk.
+
+    Each process writes its own shards; the main process the rest, with a manifest of sizes and SHA-256 sums.
+
+    Args:
+        path: the folder; replaced if there is one.
+        tensors: by name; shards of one tensor come together.
+        files: JSON values by file name, written by the main process.
+        mesh: the processes; all of them call this.
+
+    Raises:
+        SaveError: on every process, when any of them fails.
+    """
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        _together(mesh, lambda: _make_empty(partial), main_only=True)
+        _together(mesh, lambda: _write_tensors(partial, tensors, mesh))
+        _together(mesh, lambda: _write_files(partial, files), main_only=True)
+        own: dict[str, Any] = {}
+        _together(mesh, lambda: own.update(_sums(partial, mesh)))
+        every = {name: entry for part in mesh.gather(own) for name, entry in part.items()}
+        _together(mesh, lambda: _publish(partial, path, every), main_only=True)
+    except SaveError:
+        if mesh.is_main:
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def damage(path: Path, mesh: Mesh) -> str:
+    """What is wrong with a folder, the same answer on every process; empty when it is whole."""
+    expected: dict[str, Any] = {}
+    problem = ""
+    try:
+        expected = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["files"]
+    except FileNotFoundError:
+        problem = f"{MANIFEST} is missing"
+    except (ValueError, KeyError, TypeError, OSError):
+        problem = f"{MANIFEST} cannot be read"
+    for name in sorted(expected)[mesh.rank :: mesh.world]:
+        problem = problem or _damage_of_file(path / name, expected[name])
+    return next((text for text in mesh.gather(problem) if text), "")
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def describe_tensors(path: Path) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    """Shape and type of each tensor in a folder."""
+    entries = SafeReader(path).read_metadata().state_dict_metadata
+    return {
+        name: (entry.size, entry.properties.dtype)
+        for name, entry in entries.items()
+        if isinstance(entry, TensorStorageMetadata)
+    }
+
+
+def read_tensors(path: Path, tensors: Tensors, mesh: Mesh) -> None:
+    """Fill `tensors` in place from a folder, also one that another number of processes wrote."""
+    with _quiet():
+        load(tensors, storage_reader=SafeReader(path), no_dist=mesh.world == 1)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder so that a crash on the way cannot leave one that looks damaged."""
+    trash = path if path.name.endswith(PARTIAL) else path.with_name(path.name + PARTIAL)
+    if trash != path:
+        shutil.rmtree(trash, ignore_errors=True)
+        path.rename(trash)
+    shutil.rmtree(trash, ignore_errors=True)
+
+
+def size_on_disk(path: Path) -> int:
+    """Bytes of all files in a folder."""
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+class SafeReader(FileSystemReader):
+    """A reader that builds nothing but descriptions of tensors from the index file, which torch stores as a pickle."""
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        """The index, refused when it names any other class or function."""
+        with Path(self._get_metadata_path(kwargs.get("rank"))).open("rb") as file:
+            metadata: Metadata = _IndexUnpickler(file).load()
+        if metadata.storage_meta is not None:
+            metadata.storage_meta.load_id = self.load_id
+        return metadata
+
+
+class _IndexUnpickler(pickle.Unpickler):
+    _ALLOWED = frozenset(
+        {
+            ("torch", "Size"),
+            ("torch.serialization", "_get_layout"),
+            ("torch.distributed.checkpoint.filesystem", "_StorageInfo"),
+            ("pathlib", "Path"),
+            ("pathlib", "PosixPath"),
+            ("pathlib", "WindowsPath"),
+            ("pathlib._local", "PosixPath"),
+            ("collections", "OrderedDict"),
+        }
+    )
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in self._ALLOWED or module == "torch.distributed.checkpoint.metadata":
+            return super().find_class(module, name)
+        if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype | torch.layout):
+            return getattr(torch, name)
+        raise pickle.UnpicklingError(f"the index names {module}.{name}, which is not part of a checkpoint")
+
+
+def _together(mesh: Mesh, action: Callable[[], None], *, main_only: bool = False) -> None:
+    """Do something on all processes or on the main one; a failure of one is a failure of all."""
+    reason = ""
+    if mesh.is_main or not main_only:
+        try:
+            action()
+        except (OSError, RuntimeError, CheckpointException) as error:
+            reason = _reason(error)
+    if reasons := [text for text in mesh.gather(reason) if text]:
+        raise SaveError(reasons[0])
+
+
+def _reason(error: BaseException) -> str:
+    """The first cause in plain words; torch wraps what happened on each process."""
+    if isinstance(error, CheckpointException):
+        for inner, _ in error.failures.values():
+            return _reason(inner)
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, OSError) and link.errno == errno.ENOSPC:
+            return "the disk is full"
+        link = link.__cause__ or link.__context__
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+def _make_empty(partial: Path) -> None:
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+
+
+def _write_tensors(partial: Path, tensors: Tensors, mesh: Mesh) -> None:
+    writer = FileSystemWriter(partial, single_file_per_rank=True, sync_files=True, thread_count=1)
+    with _quiet():
+        save(dict(tensors), storage_writer=writer, no_dist=mesh.world == 1)
+
+
+def _write_files(partial: Path, files: dict[str, Any]) -> None:
+    for name, value in files.items():
+        write_json(partial / name, value)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file and wait until it is on disk."""
+    with path.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _publish(partial: Path, path: Path, sums: dict[str, Any]) -> None:
+    write_json(partial / MANIFEST, {"files": dict(sorted(sums.items()))})
+    _sync_folder(partial)
+    if path.exists():  # only a damaged one, or the same step once more
+        shutil.rmtree(path)
+    partial.rename(path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    """Wait until the names in a folder are on disk, where the system can do that."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sums(partial: Path, mesh: Mesh) -> dict[str, Any]:
+    """Size and checksum of this process's share of the files."""
+    names = sorted(file.relative_to(partial).as_posix() for file in partial.rglob("*") if file.is_file())
+    mine = names[mesh.rank :: mesh.world]
+    return {name: {"bytes": (partial / name).stat().st_size, "sha256": _sha256(partial / name)} for name in mine}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _damage_of_file(path: Path, expected: dict[str, Any]) -> str:
+    if not path.is_file():
+        return f"{path.name} is missing"
+    if path.stat().st_size != expected["bytes"]:
+        return f"{path.name} has {path.stat().st_size} bytes, expected {expected['bytes']}"
+    found = _sha256(path)
+    if found != expected["sha256"]:
+        return f"checksum of {path.name} is {found[:8]}..., expected {expected['sha256'][:8]}..."
+    return ""
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's remark that there is one process."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
