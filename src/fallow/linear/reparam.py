@@ -146,7 +146,7 @@ class ReparamLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (..., d_in) -> (..., d_out), computed by the layer's path; under autocast in its type, as `nn.Linear`."""
         device = x.device.type
-        if torch.is_autocast_enabled(device):
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
             x = x.to(torch.get_autocast_dtype(device))
         return self._compute(x, self.operands())
 

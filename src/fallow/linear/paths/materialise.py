@@ -48,6 +48,11 @@ class _Materialise(torch.autograd.Function):
         operands = Operands(
             *(next(saved) if is_tensor else plain for is_tensor, plain in zip(ctx.is_tensor, ctx.plain, strict=True))
         )
+        if torch.compiler.is_compiling():  # else the compiler would share W with the forward, and keep it until here
+            operands = operands._replace(
+                a_ri=None if operands.a_ri is None else _after(operands.a_ri, grad_to),
+                values_n=None if operands.values_n is None else _after(operands.values_n, grad_to),
+            )
         needs_x, _, needs_base, needs_a, needs_b, _, needs_values, *_ = ctx.needs_input_grad
         grad_x = grad_to @ assemble(operands, x_ti.dtype) if needs_x else None
         grad_base = grad_a = grad_b = grad_values = None
@@ -64,3 +69,14 @@ class _Materialise(torch.autograd.Function):
             if needs_base and operands.base_oi is not None:
                 grad_base = grad_oi.to(operands.base_oi.dtype)
         return grad_x, None, grad_base, grad_a, grad_b, None, grad_values, None, None, None
+
+
+@torch.library.custom_op("fallow::after", mutates_args=())
+def _after(x: Tensor, later: Tensor) -> Tensor:
+    """A copy of x that a compiler can only make once `later` exists."""
+    return x.clone()
+
+
+@_after.register_fake
+def _(x: Tensor, later: Tensor) -> Tensor:
+    return torch.empty_like(x)

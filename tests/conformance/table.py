@@ -1,0 +1,24 @@
+"""The table of methods: one row each, and every row passes the whole battery in `test_methods.py`."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method with settings, as `fallow.convert` takes them."""
+
+    method: str
+    settings: dict[str, object] = field(default_factory=dict)
+    density: float = 1.0
+    """Share of the entries of a target weight that can differ from zero."""
+
+
+ROWS = {
+    "dense": Row("dense"),
+    "sparse": Row("sparse", {"sparsity": 0.75}, 0.25),
+    "sparse supar": Row("sparse", {"sparsity": 0.5, "parametrization": "supar"}, 0.5),
+    "sparse erk": Row("sparse", {"sparsity": 0.75, "distribution": "erk"}, 0.25),
+    "sparse vector": Row("sparse", {"sparsity": 0.75, "support": "vector:4"}, 0.25),
+    "sparse block": Row("sparse", {"sparsity": 0.75, "support": "block:8"}, 0.25),
+    "sparse 2:4": Row("sparse", {"sparsity": 0.5, "support": "2:4"}, 0.5),
+}

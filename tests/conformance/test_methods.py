@@ -1,0 +1,247 @@
+"""The battery that every method passes. The oracles: autograd in float64, transformers' own loading, torch's FLOP counter."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+import fallow
+from fallow.linear import ReparamLinear, linear_sites
+from fallow.linear.paths import PATHS
+from fallow.methods.base import reparam_layers
+from tests.conformance.families import CONFIGS, ENCODERS, tiny, tokens
+from tests.conformance.table import ROWS, Row
+
+FAMILIES = [*CONFIGS, *ENCODERS]
+rows = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
+
+
+def converted(row: Row, family: str = "gpt2", path: str = "materialise") -> nn.Module:
+    model = tiny(family)
+    fallow.convert(model, row.method, seed=3, path=path, **row.settings)
+    return model
+
+
+def loss_of(model: nn.Module) -> torch.Tensor:
+    logits = model(input_ids=tokens()).logits
+    return functional.cross_entropy(logits[:, :-1].flatten(0, 1), tokens()[:, 1:].flatten())
+
+
+@rows
+@pytest.mark.parametrize("family", FAMILIES)
+def test_density_is_exact_and_only_blocks_are_converted(row: Row, family: str) -> None:
+    model = tiny(family)
+    sites = linear_sites(model)
+    report = fallow.convert(model, row.method, **row.settings)
+    if row.method == "dense":
+        assert not report.converted and not reparam_layers(model)
+        return
+    assert report.num_entries == pytest.approx(row.density * report.num_positions, abs=len(sites))
+    assert all(".layers." in f".{c.name}" or ".h." in c.name or ".layer." in c.name for c in report.converted)
+    per_block = {"gpt2": 4, "gpt_neox": 4, "llama": 7, "llama tied": 7, "qwen2": 7, "qwen3": 7, "mistral": 7}.get(family, 6)
+    assert len(report.converted) == 2 * per_block
+    embeddings = model.get_input_embeddings()
+    assert int(embeddings.weight.count_nonzero()) > 0.9 * embeddings.weight.numel()
+
+
+@rows
+@pytest.mark.parametrize("path", PATHS)
+def test_forward_and_gradients_equal_autograd_through_the_effective_weight(row: Row, path: str) -> None:
+    model = converted(row, path=path).double()
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    ours = torch.autograd.grad(loss_of(model), trainable)
+    for name, layer in reparam_layers(model).items():
+        layer.forward = lambda x, layer=layer: functional.linear(x, layer.effective_weight(), layer.bias)
+        assert name
+    expected_loss = loss_of(model)
+    expected = torch.autograd.grad(expected_loss, trainable)
+    for a, b in zip(ours, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+@rows
+@pytest.mark.parametrize("family", FAMILIES)
+def test_merge_and_the_hugging_face_round_trip(row: Row, family: str, tmp_path: Path) -> None:
+    import transformers
+
+    model = converted(row, family)
+    architecture = type(model)
+    with torch.no_grad():
+        before = model(input_ids=tokens()).logits
+        merged = fallow.merge(model)
+        assert not any(isinstance(m, ReparamLinear) for m in merged.modules())
+        torch.testing.assert_close(merged(input_ids=tokens()).logits, before, rtol=0, atol=1e-5)
+        merged.save_pretrained(tmp_path)
+        loaded = architecture.from_pretrained(tmp_path)
+        assert torch.equal(loaded(input_ids=tokens()).logits, merged(input_ids=tokens()).logits)
+        if family in CONFIGS:
+            auto = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+            torch.testing.assert_close(auto(input_ids=tokens()).logits, before, rtol=0, atol=1e-5)
+
+
+@rows
+@pytest.mark.parametrize("family", ["gpt2", "llama tied", "bert"])
+def test_save_and_load_are_bit_equal(row: Row, family: str, tmp_path: Path) -> None:
+    import transformers
+
+    model = converted(row, family)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    fallow.save(model, tmp_path)
+    if row.method == "dense" and family == "bert":
+        return  # a stock encoder: transformers' own folder
+    loaded = fallow.load(tmp_path).eval()
+    for (name, a), (other, b) in zip(model.named_parameters(), loaded.named_parameters(), strict=True):
+        assert name == other and torch.equal(a, b), name
+    assert torch.equal(model(input_ids=tokens()).logits, loaded(input_ids=tokens()).logits)
+    if row.method != "dense":
+        with pytest.raises(ValueError, match=r"not merged. Load it with fallow.load"):
+            transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+        with pytest.raises(OSError, match="no file named model.safetensors"):
+            type(model).from_pretrained(tmp_path)
+        stored = json.loads((tmp_path / "fallow.json").read_text())
+        assert stored["method"] == {"name": row.method, **stored["method"]}
+        from safetensors import safe_open
+
+        with safe_open(tmp_path / "fallow.safetensors", framework="pt") as file:
+            assert not any("columns" in key or "pointers" in key for key in file.keys())  # noqa: SIM118
+
+
+@rows
+def test_save_pretrained_of_a_converted_model_is_never_a_plain_folder(row: Row, tmp_path: Path) -> None:
+    model = converted(row)
+    model.save_pretrained(tmp_path)
+    reloaded = fallow.load(tmp_path).eval()
+    assert torch.equal(model(input_ids=tokens()).logits, reloaded(input_ids=tokens()).logits)
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        next(twin.parameters()).add_(1.0)
+    twin.save_pretrained(tmp_path / "twin")
+    saved = fallow.load(tmp_path / "twin")
+    assert torch.equal(next(saved.parameters()), next(twin.parameters()))
+
+
+@rows
+def test_counts_equal_the_tensors(row: Row) -> None:
+    model = converted(row)
+    counts = fallow.count(model)
+    assert counts.stored == sum(p.numel() for p in model.parameters())
+    assert counts.trainable == sum(p.numel() for p in model.parameters() if p.requires_grad)
+    merged = fallow.merge(copy.deepcopy(model))
+    assert counts.positions == sum(p.numel() for p in merged.parameters())
+    vectors = sum(p.numel() for p in merged.parameters() if p.ndim < 2)
+    matrices = sum(int(p.count_nonzero()) for p in merged.parameters() if p.ndim >= 2)
+    assert counts.nonzero == vectors + matrices
+    with torch.device("meta"):
+        on_meta = converted(row)
+    assert fallow.count(on_meta).nonzero == pytest.approx(counts.nonzero, abs=3)
+
+
+@rows
+@pytest.mark.parametrize("family", ["gpt2", "llama", "opt", "gpt_neox"])
+def test_flops_equal_torchs_counter(row: Row, family: str) -> None:
+    from fallow.accounting.flops import count_flops
+
+    model = converted(row, family)
+    model.set_attn_implementation("eager")  # the counter does not see inside the fused attention of the CPU
+    length = 12
+    with FlopCounterMode(display=False) as counter:
+        model(input_ids=tokens(1, length))
+    counted = count_flops(model, context=length)
+    # the counter sees products of matrices, so not the softmax; this path multiplies by the zeros too, and says so
+    assert counter.get_total_flops() == (counted.forward_executed - counted.softmax) * length
+    assert counted.linear == pytest.approx(row.density * counted.linear_dense, rel=1e-3)
+
+
+@rows
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd with momentum"])
+def test_zeros_stay_zero_through_decay_momentum_and_clipping(row: Row, optimizer: str) -> None:
+    model = converted(row).train()
+    zeros = {n: layer.effective_weight().detach() == 0 for n, layer in reparam_layers(model).items()}
+    before = {n: layer.effective_weight().detach().clone() for n, layer in reparam_layers(model).items()}
+    if optimizer == "adamw":
+        update: torch.optim.Optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.3)
+    else:
+        update = torch.optim.SGD(model.parameters(), lr=1e-1, momentum=0.9, weight_decay=0.1, nesterov=True)
+    for _ in range(5):
+        loss_of(model).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+        update.step()
+        update.zero_grad()
+    merged = fallow.merge(model)
+    for name, zero in zeros.items():
+        weight = merged.get_submodule(name).weight.detach()
+        weight = weight.t() if weight.shape != zero.shape else weight
+        weight = weight if weight.shape == zero.shape and torch.equal(weight[zero], torch.zeros(int(zero.sum()))) else weight.t()
+        assert int(weight[zero].count_nonzero()) == 0, name
+        assert not torch.equal(weight, before[name])
+
+
+@rows
+def test_restarts_draw_equal_supports(row: Row) -> None:
+    torch.manual_seed(123)
+    first = {n: layer.support for n, layer in reparam_layers(converted(row)).items()}
+    torch.manual_seed(456)
+    second = {n: layer.support for n, layer in reparam_layers(converted(row)).items()}
+    for name, support in first.items():
+        assert (support is None) == (second[name] is None)
+        assert support is None or support.digest() == second[name].digest(), name
+
+
+@rows
+def test_fused_parts_are_equally_dense(row: Row) -> None:
+    for name, layer in reparam_layers(converted(row)).items():
+        if name.endswith("c_attn") and layer.support is not None:
+            counts = [int(part.count_nonzero()) for part in layer.effective_weight().detach().chunk(3)]
+            assert len(set(counts)) == 1, counts
+
+
+@rows
+@pytest.mark.parametrize("path", PATHS)
+def test_bfloat16(row: Row, path: str) -> None:
+    model = converted(row, path=path)
+    exact = loss_of(model)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = loss_of(model)
+    mixed.backward()
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in model.parameters() if p.requires_grad)
+    torch.testing.assert_close(mixed, exact, rtol=2e-2, atol=2e-2)
+    half = converted(row, path=path).to(torch.bfloat16)
+    torch.testing.assert_close(loss_of(half).float(), exact, rtol=3e-2, atol=3e-2)
+
+
+@pytest.mark.slow
+@rows
+def test_compiles_without_a_graph_break(row: Row) -> None:
+    model = converted(row)
+    block = model.transformer.h[0].mlp
+    x = torch.randn(2, 12, 32)
+    torch.testing.assert_close(torch.compile(block, fullgraph=True)(x), block(x), rtol=1e-5, atol=1e-5)
+
+
+@rows
+def test_checkpointing_changes_nothing(row: Row) -> None:
+    model = converted(row).train()
+    loss_of(model).backward()
+    plain = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    model.zero_grad()
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    loss_of(model).backward()
+    for a, p in zip(plain, [p for p in model.parameters() if p.grad is not None], strict=True):
+        assert torch.equal(a, p.grad)
+
+
+@rows
+def test_decay_reaches_matrices_and_their_parts_only(row: Row) -> None:
+    from fallow.methods import method_of
+
+    model = converted(row)
+    decayed = method_of(row.method, **row.settings).decayed(model)
+    for name, parameter in model.named_parameters():
+        assert (name in decayed) == (parameter.ndim >= 2 or name.endswith(".values")), name
