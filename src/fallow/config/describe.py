@@ -45,7 +45,7 @@ def type_name(annotation: Any) -> str:
         return " or ".join(type_name(arg) for arg in args if arg is not type(None))
     if origin is dict or annotation is dict or dataclasses.is_dataclass(annotation):
         return "keys and values"
-    names = {bool: "true|false", int: "whole number", float: "number", str: "text"}
+    names = {Any: "any value", bool: "true|false", int: "whole number", float: "number", str: "text"}
     return names.get(annotation, getattr(annotation, "__name__", "value"))
 
 

@@ -1,0 +1,84 @@
+"""`fallow run`: a recipe from the command line."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+from fallow.config import Words, dump, parse_flags
+from fallow.errors import UserError
+
+USAGE = """\
+usage: fallow run RECIPE [--output FOLDER] [--restart] [--dry-run] [--json] [--dotted.key VALUE ...]
+
+Run the stages of a recipe: a YAML file of yours, or a shipped one (fallow recipes list). Finished stages are skipped,
+and an interrupted one continues exactly where it stopped: the same command again is all it takes.
+
+  --output FOLDER     where results go; by default runs/ and the recipe's name
+  --restart           begin again in an empty folder (the old results are deleted)
+  --dry-run           one step of each stage: does everything fit together?
+  --print             print the recipe with every value explicit, and leave
+  --json              the results as JSON on standard output, and nothing else there
+  --dotted.key VALUE  change a setting; stages by number, by name, or all of them
+
+fallow run RECIPE --help lists every setting of that recipe with its value.
+
+Examples:
+  fallow run spdf-demo
+  fallow run recipe.yaml --stages.0.method.sparsity 0.75 --stages.all.optimizer.lr 1e-3
+  fallow run recipe.yaml --output runs/second --seed 2
+  torchrun --nproc-per-node 2 -m fallow run recipe.yaml"""
+
+SWITCHES = ("--restart", "--dry-run", "--json", "--print")
+HELP = ("-h", "--help")
+
+
+def main(argv: Sequence[str], default_recipe: str = "") -> int:
+    """Read the recipe with its changes, then run it, show its settings, or print it.
+
+    Args:
+        argv: what stands after `fallow run`.
+        default_recipe: the recipe when `argv` names none.
+    """
+    switches = {switch: switch in argv for switch in SWITCHES}
+    wants_help = any(flag in argv for flag in HELP)
+    rest = [argument for argument in argv if argument not in (*SWITCHES, *HELP)]
+    source = rest.pop(0) if rest and not rest[0].startswith("--") and not default_recipe else default_recipe
+    if not source:
+        if wants_help:
+            print(USAGE)
+            return 0
+        raise UserError(
+            "which recipe? Write fallow run RECIPE, with a .yaml file or one that fallow recipes list names."
+        )
+    overrides = parse_flags(rest)
+    _check_switches(overrides)
+
+    from fallow.run.recipe import load  # loads torch
+
+    recipe = load(source, overrides)
+    if wants_help:
+        from fallow.cli.recipe_help import describe
+
+        print(f"{USAGE}\n\n{describe(recipe)}")
+        return 0
+    if switches["--print"]:
+        from fallow.config import to_dict
+
+        print(json.dumps(to_dict(recipe), indent=2) if switches["--json"] else dump(recipe), end="")
+        return 0
+    recipe.check_files()
+
+    from fallow.run.orchestrate import run_recipe
+
+    result = run_recipe(recipe, dry_run=switches["--dry-run"], restart=switches["--restart"], json=switches["--json"])
+    if switches["--json"] and isinstance(result, dict) and os.environ.get("RANK", "0") == "0":
+        sys.stdout.write(json.dumps(result, indent=2) + "\n")
+    return 0
+
+
+def _check_switches(overrides: Sequence[tuple[str, Words]]) -> None:
+    for key, words in overrides:
+        switch = "--" + key.replace("_", "-")
+        if switch in SWITCHES:
+            raise UserError(f"{switch} takes no value, but it was given {' '.join(words)}. Write {switch} alone.")
