@@ -158,17 +158,20 @@ def _with_path(message: str, place: Place, value: Any, fields: Mapping[str, Any]
     found = re.match(r"([A-Za-z_]\w*)(?:\.([A-Za-z_]\w*))?", message)
     first, second = (found[1], found[2] or "") if found else ("", "")
     noun = place.path.rpartition(".")[2]
-    if first in fields:
-        here, rest = place.at(first, value), message[len(first) :]
-    elif second in fields:  # the complaint names itself too: "source.path is empty"
-        here, rest = place.at(second, value), message[len(first) + 1 + len(second) :]
+    if first not in fields and second in fields:  # the complaint names itself too: "source.path is empty"
+        message = message[len(first) + 1 :]
     elif first and first == noun:
-        here, rest = place, message[len(first) :]
-    else:
+        return UserError(f"{place}{message[len(first) :]}")
+    elif first not in fields:
         return UserError(f"{place}: {message}" if place.path else message)
-    deeper = re.match(r"(\.\w+)*", rest)
-    more = deeper.group() if deeper else ""
-    return UserError(f"{Place(here.path + more, here.line)}{rest[len(more) :]}")
+    found = re.match(r"\w+(\.\w+)*", message)
+    keys = found.group() if found else ""
+    here = place
+    for key in keys.split("."):
+        here = here.at(key, value)
+        inside = value.get(key) if isinstance(value, Mapping) else None
+        value = value[int(key)] if isinstance(value, list) and key.isdigit() and int(key) < len(value) else inside
+    return UserError(f"{here}{message[len(keys) :]}")
 
 
 def _first_sentence(cls: Any, name: str) -> str:

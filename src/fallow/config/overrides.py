@@ -10,7 +10,7 @@ from typing import Any
 
 from fallow.config.decode import Words
 from fallow.config.document import Located, kind_of
-from fallow.errors import UserError, unknown
+from fallow.errors import UserError, nearest
 
 ALL = "all"
 Override = tuple[str, Any]
@@ -92,4 +92,6 @@ def _indices(entries: list[Any], key: str, path: str) -> Iterable[int]:
     names = [entry.get("name", "") if isinstance(entry, dict) else "" for entry in entries]
     if key in names:
         return [names.index(key)]
-    raise UserError(f"--{path}.{key}: {unknown('entry of ' + path, key, [name for name in names if name])}")
+    close = nearest(key, names)
+    hint = f"Did you mean {close}?" if close else f"It has: {', '.join(name for name in names if name)}."
+    raise UserError(f"{path} has no {key}. {hint}")

@@ -154,7 +154,7 @@ class Recipe:
                     )
 
     def identity(self) -> dict[str, Any]:
-        """The plain values that decide the results; not where these are written, what they are called, when they are saved.
+        """The plain values that decide the results: no output folder, labels, or times of saving.
 
         Two recipes of equal identity may continue each other's runs.
         """
