@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fallow.data.batch import IGNORE, Batch, Sample, collate
 from fallow.data.formats.pair import Pair
@@ -28,7 +29,7 @@ class PairReport:
         read: pairs in the file.
         kept: pairs in the data set.
         cut: of those kept, pairs whose context was shortened.
-        dropped: pairs left out because they are longer than the context.
+        dropped: pairs left out because they, or their targets alone, are longer than the context.
         longest: length in tokens of the longest pair before that.
     """
 
@@ -49,13 +50,13 @@ class PairDataset:
         pairs: contexts and targets, in the order of the file.
         tokenizer: with an end token.
         context: largest length of a sequence; an encoded pair is one longer, as labels are shifted.
-        overflow: what to do with a longer pair: `error`, `cut` its context, or `drop` it. A target that does not fit on
-            its own is an error, or dropped; it is never cut.
+        overflow: what to do with a longer pair: stop with an `error`, `cut` its context, or `drop` it. A target is never
+            cut: where it is too long on its own, `cut` drops the pair. All of it is counted in `report`.
         cut: remove the `end` or the `start` of the context.
         name: of the data set, for messages.
 
     Raises:
-        UserError: a pair does not fit; nothing is left.
+        UserError: pairs do not fit and `overflow` is `error`; nothing is left.
     """
 
     def __init__(
@@ -71,23 +72,30 @@ class PairDataset:
         self.context, self.name = context, name
         eos = tokenizer.eos_token_id
         assert isinstance(eos, int)  # load_tokenizer refuses one without
-        self._overflow, self._cut_side, self._num_cut, self._longest = overflow, cut, 0, 0
+        contexts = _encode(tokenizer, [pair.context for pair in pairs])
+        targets = _encode(tokenizer, [" " + pair.target for pair in pairs])
+        lengths = [len(left) + len(right) + 1 for left, right in zip(contexts, targets, strict=True)]
+        if overflow == "error":
+            self._refuse_longer(lengths)
+        # References of one context share one cut, so that they stay one group.
+        room: dict[str, int] = {}
+        for pair, target in zip(pairs, targets, strict=True):
+            if len(target) + 2 <= context:
+                room[pair.context] = min(room.get(pair.context, context), context - 1 - len(target))
         kept: list[Pair] = []
-        encoded: list[np.ndarray] = []
+        encoded: list[NDArray[np.int32]] = []
         starts: list[int] = []
-        for first in range(0, len(pairs), _CHUNK):
-            chunk = pairs[first : first + _CHUNK]
-            contexts = encode_batch(tokenizer, [pair.context for pair in chunk])
-            targets = encode_batch(tokenizer, [" " + pair.target for pair in chunk])
-            for number, (pair, left, right) in enumerate(zip(chunk, contexts, targets, strict=True), start=first):
-                fitted = self._fit(left, right, number)
-                if fitted is None:
-                    continue
-                if len(fitted) < len(left):
-                    pair = Pair(tokenizer.decode(fitted, clean_up_tokenization_spaces=False), pair.target)
-                kept.append(pair)
-                starts.append(len(fitted) + 1)
-                encoded.append(np.array([*fitted, eos, *right, eos], dtype=np.int32))
+        num_cut = 0
+        for pair, left, right in zip(pairs, contexts, targets, strict=True):
+            if len(right) + 2 > context or (overflow == "drop" and len(left) + len(right) + 1 > context):
+                continue
+            if len(left) > room[pair.context] and overflow == "cut":
+                left = left[: room[pair.context]] if cut == "end" else left[-room[pair.context] :]
+                pair = Pair(str(tokenizer.decode(left.tolist(), clean_up_tokenization_spaces=False)), pair.target)
+                num_cut += 1
+            kept.append(pair)
+            starts.append(len(left) + 1)
+            encoded.append(np.concatenate((left, [eos], right, [eos])).astype(np.int32))
         if not kept:
             raise UserError(
                 f"{name} has no pair that fits into {context} tokens. Use a larger context, or overflow: cut."
@@ -96,7 +104,8 @@ class PairDataset:
         self._tokens = np.concatenate(encoded)
         self._edges = np.cumsum([0] + [len(ids) for ids in encoded])
         self._starts = np.array(starts)
-        self.report = PairReport(len(pairs), len(kept), self._num_cut, len(pairs) - len(kept), self._longest)
+        self._first = {pair.context: index for index, pair in reversed(list(enumerate(kept)))}
+        self.report = PairReport(len(pairs), len(kept), num_cut, len(pairs) - len(kept), max(lengths))
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -113,13 +122,22 @@ class PairDataset:
     def groups(self) -> list[tuple[str, tuple[str, ...]]]:
         """Each distinct context once, in the order of the file, with all its targets as references.
 
-        Contexts are as the model sees them: one that was cut is shown cut. A text is to be generated after the tokens
-        of the context and one end token.
+        Contexts are as the model sees them: one that was cut is shown cut. A text is to be generated after `prompt`.
         """
         found: dict[str, list[str]] = {}
         for pair in self.pairs:
             found.setdefault(pair.context, []).append(pair.target)
         return [(context, tuple(targets)) for context, targets in found.items()]
+
+    def prompt(self, context: str) -> list[int]:
+        """The tokens that a text is generated after: those of a context of `groups()`, and the separator.
+
+        Raises:
+            KeyError: not one of these contexts.
+        """
+        index = self._first[context]
+        tokens: list[int] = self._tokens[self._edges[index] :][: self._starts[index]].tolist()
+        return tokens
 
     @property
     def num_tokens(self) -> int:
@@ -148,21 +166,18 @@ class PairDataset:
         """Sequences as one batch, padded on the right to the longest one."""
         return collate(samples, ids)
 
-    def _fit(self, context: list[int], target: list[int], number: int) -> list[int] | None:
-        """The context, cut where that is asked for; None when the pair is to be left out."""
-        length = len(context) + len(target) + 1  # separator; the end token is a label only
-        self._longest = max(self._longest, length)
-        if length <= self.context:
-            return context
-        if self._overflow == "drop":
-            return None
-        room = self.context - len(target) - 1
-        if self._overflow == "error" or room < 1:
-            what = "target" if room < 1 else "pair"
-            advice = "overflow: drop" if room < 1 else "overflow: cut or overflow: drop"
+    def _refuse_longer(self, lengths: list[int]) -> None:
+        longer = [number for number, length in enumerate(lengths) if length > self.context]
+        if longer:
             raise UserError(
-                f"{what} {number} of {self.name} has {len(target) if room < 1 else length} tokens, more than the "
-                f"context of {self.context}. Write {advice}, or a larger context."
+                f"{len(longer):,} of {len(lengths):,} pairs of {self.name} are longer than the context of {self.context} "
+                f"tokens: number {longer[0]} has {lengths[longer[0]]}, the longest {max(lengths)}. "
+                "Write overflow: cut or overflow: drop, or a larger context."
             )
-        self._num_cut += 1
-        return context[:room] if self._cut_side == "end" else context[-room:]
+
+
+def _encode(tokenizer: "PreTrainedTokenizerFast", texts: list[str]) -> list[NDArray[np.int32]]:
+    found: list[NDArray[np.int32]] = []
+    for first in range(0, len(texts), _CHUNK):  # lists of Python integers are ten times as large
+        found += [np.array(ids, dtype=np.int32) for ids in encode_batch(tokenizer, texts[first : first + _CHUNK])]
+    return found

@@ -131,9 +131,8 @@ class PairData:
     """Largest length of a sequence in tokens: context, separator, target and end token."""
 
     overflow: Literal["error", "cut", "drop"] = "error"
-    """What to do with a pair that is longer than `context`: stop, cut its context, or leave the pair out. Both of the
-    latter are counted in the report. A target is never cut: a pair whose target alone is too long is an error or
-    left out."""
+    """What to do with a pair that is longer than `context`: stop, cut its context, or leave the pair out. A target is
+    never cut; `cut` leaves out the pairs whose target alone is too long. The report counts what was cut and left out."""
 
     cut: Literal["end", "start"] = "end"
     """Which part of the context `overflow: cut` removes."""

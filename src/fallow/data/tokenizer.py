@@ -90,6 +90,18 @@ def load_tokenizer(path: str) -> "PreTrainedTokenizerFast":
     return tokenizer
 
 
+def keep_tokenizer(tokenizer: "PreTrainedTokenizerFast", folder: Path) -> None:
+    """Save a copy of a tokenizer beside the shards it made; one that is there already has to be the same.
+
+    Raises:
+        UserError: the folder holds another tokenizer.
+    """
+    if not folder.exists():
+        _save_whole(tokenizer, folder)
+    elif tokenizer_fingerprint(load_tokenizer(str(folder))) != tokenizer_fingerprint(tokenizer):
+        raise UserError(f"{folder} holds another tokenizer. Use another output folder, or delete this one.")
+
+
 def tokenizer_fingerprint(tokenizer: "PreTrainedTokenizerFast") -> str:
     """Changes when any text would be encoded otherwise. Padding and truncation settings do not count."""
     facts = json.loads(tokenizer.backend_tokenizer.to_str())

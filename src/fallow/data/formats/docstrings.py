@@ -19,14 +19,14 @@ TEST_SHARE, VALID_SHARE = 0.05, 0.05
 """Modules placed below 0.05 are tested on, below 0.10 validated on. Text of embedded:stdlib with a `valid_share` of at
 least 0.1 holds out all of them, so that no docstring is met in pre-training that is asked for later."""
 
-_WORDS, _CHARACTERS = range(3, 41), 2000
+_WORDS, _TARGET, _SOURCE = range(3, 41), 300, 2000
 
 
 def read_docstrings(role: Role, cache: Path) -> list[Pair]:
     """(Source of a function without its docstring, first paragraph of the docstring), split by module.
 
-    Left out: functions without a body of their own, paragraphs under 3 or over 40 words, sources over 2,000
-    characters, and every repeated source or repeated pair. Made in a few seconds, then kept as JSONL in `cache`.
+    Left out: functions without a body of their own, paragraphs under 3 or over 40 words or over 300 characters, sources over
+    2,000 characters, and every repeated source or repeated pair. Made in a few seconds, then kept as JSONL in `cache`.
     """
     tag = hashlib.sha256(f"{_VERSION} {sys.version}".encode()).hexdigest()[:8]
     file = cache / f"docstrings-{tag}.jsonl"
@@ -70,7 +70,8 @@ def _pairs(document: Document) -> Iterator[Pair]:
             if docstring and len(node.body) > 1:
                 source = _without_docstring(node, lines)
                 target = " ".join(docstring.split("\n\n")[0].split())
-                if len(target.split()) in _WORDS and len(source) <= _CHARACTERS and not target.startswith(">>>"):
+                fits = len(target.split()) in _WORDS and len(target) <= _TARGET and len(source) <= _SOURCE
+                if fits and not target.startswith(">>>"):
                     yield Pair(source, target)
 
 
