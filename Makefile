@@ -1,0 +1,75 @@
+# make demo    a few minutes: pre-train sparse, fine-tune dense, compare
+# make test    all tests
+# make check   format, lint, types
+# make docs    the documentation, into site/
+# make bench   the measurements in benchmarks/
+#
+# Each one makes .venv and installs what it needs the first time; afterwards that is skipped until pyproject.toml or
+# constraints.txt change.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format docs bench clean
+
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+TORCH := torch==2.13.0
+SPEC := pyproject.toml constraints.txt
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+$(VENV)/.made:
+	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer was not found. Write: make PYTHON=/path/to/python3.11"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# First and alone: asked for together with packages that need it, torch would be resolved anew, with gigabytes of CUDA.
+$(VENV)/.torch: $(VENV)/.made
+	$(PIP) install "$(TORCH)"
+	@touch $@
+
+$(VENV)/.base: $(VENV)/.torch $(SPEC)
+	$(PIP) install -c constraints.txt -e . sacrebleu
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.base
+	$(PIP) install -c constraints.txt -e ".[test]"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.test
+	$(PIP) install -c constraints.txt -e ".[dev]"
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.base
+	$(PIP) install -c constraints.txt -e ".[docs]"
+	@touch $@
+
+demo: $(VENV)/.base
+	$(BIN)/fallow demo $(ARGS)
+
+# One thread a worker: two workers with two threads each on two cores are slower than this.
+test: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q $(ARGS)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict
+
+bench: $(VENV)/.base
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done
+
+clean:
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
