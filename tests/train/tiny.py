@@ -27,7 +27,7 @@ VOCABULARY, WIDTH, CONTEXT = 31, 12, 9
 
 
 class Block(nn.Module):
-    """A residual layer with dropout and, as in a sparse layer, a 1-D parameter of odd length with a buffer of places."""
+    """A residual layer with dropout and a sparse part: a 1-D parameter of odd length and a buffer of places."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -175,8 +175,8 @@ class BreakAfter(Callback):
 
     def on_step(self, loop: Loop, record: Any) -> None:
         if record.step == self.step:
-            raise Crash
+            raise CrashError
 
 
-class Crash(Exception):
+class CrashError(Exception):
     pass

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fallow.train.settings import BatchSize, Checkpointing, Duration, LoopSettings, Optimizer, Schedule, Validation
 
 if TYPE_CHECKING:
-    from fallow.train.callbacks.base import Callback
+    from fallow.train.callbacks import Callback, Console, JsonLog, Signals, TensorBoard, TimingLog
     from fallow.train.distributed import Mesh, full_state_dict, shard
     from fallow.train.loop import Loop
     from fallow.train.nonfinite import NonFiniteError
@@ -17,13 +17,18 @@ if TYPE_CHECKING:
     from fallow.train.records import FitResult, StepRecord
 
 _HOMES = {
-    "Callback": "callbacks.base",
+    "Callback": "callbacks",
+    "Console": "callbacks",
     "FitResult": "records",
+    "JsonLog": "callbacks",
     "Loop": "loop",
     "Mesh": "distributed",
     "NextToken": "objective",
     "NonFiniteError": "nonfinite",
+    "Signals": "callbacks",
     "StepRecord": "records",
+    "TensorBoard": "callbacks",
+    "TimingLog": "callbacks",
     "full_state_dict": "distributed",
     "shard": "distributed",
 }
@@ -32,8 +37,10 @@ __all__ = [
     "BatchSize",
     "Callback",
     "Checkpointing",
+    "Console",
     "Duration",
     "FitResult",
+    "JsonLog",
     "Loop",
     "LoopSettings",
     "Mesh",
@@ -41,7 +48,10 @@ __all__ = [
     "NonFiniteError",
     "Optimizer",
     "Schedule",
+    "Signals",
     "StepRecord",
+    "TensorBoard",
+    "TimingLog",
     "Validation",
     "full_state_dict",
     "shard",

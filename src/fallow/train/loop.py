@@ -102,7 +102,7 @@ class Loop:
         self.model.train()
         try:
             self.tell("on_start")
-            while not self.is_done and not self.stop_agreed:
+            while not self.is_done and not self.is_stopped:
                 self.tell("on_step", self.step())
                 if self.is_due(self.plan.validate_every):
                     self.run_validation()
@@ -189,6 +189,11 @@ class Loop:
     def request_stop(self) -> None:
         """Ask to leave after a step, with a checkpoint; safe in a signal handler, and enough on one process."""
         self.stop_requested = True
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether all processes know that one of them was asked to stop; alone, there is nobody to tell."""
+        return self.stop_agreed or (self.stop_requested and self.mesh.world == 1)
 
     @property
     def stopped_early(self) -> bool:
