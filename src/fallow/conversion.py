@@ -89,6 +89,7 @@ def convert(
     targets: Sequence[str] = (),
     seed: int = 0,
     path: str = "materialise",
+    pretrained: bool = False,
     **settings: object,
 ) -> ConversionReport:
     """Reparametrise the target weights of a model, in place.
@@ -100,6 +101,8 @@ def convert(
             linear layer of the repeated blocks: SPDF's six matrices in GPT-2, never embeddings, norms or the head.
         seed: with the name of a layer it determines the layer's support.
         path: how the layers are computed; see `fallow.linear.paths`.
+        pretrained: the weights mean something already, so none is rescaled. SuPar's larger initial values are for fresh
+            weights alone.
         **settings: settings of the method, when it is given by name.
 
     Returns:
@@ -127,6 +130,8 @@ def convert(
     sites = linear_sites(model)
     chosen = match_targets(model, sites, targets)
     plan = method.plan(chosen, Key(seed))
+    if pretrained:
+        plan = {name: terms.unscaled() for name, terms in plan.items()}
     for name, terms in plan.items():  # sizes are checked before anything is changed
         if terms.sparse is not None:
             terms.sparse.num_entries(sites[name].shape[1])
@@ -136,8 +141,8 @@ def convert(
         _replace(model, name, layer)
         present = "+".join(t for t in ("base", "low_rank", "sparse") if getattr(terms, t) is not None)
         converted.append(Converted(name, sites[name].shape, layer.nnz, present, path))
-    reason = f"method {method.name} keeps it" if not plan else "not a target"
-    left = tuple((name, reason if name in chosen else "not in a block, or not a target") for name in sites if name not in plan)
+    kept, outside = f"method {method.name} keeps it", "not a target" if targets else "outside the blocks"
+    left = tuple((name, kept if name in chosen else outside) for name in sites if name not in plan)
     if plan:
         setattr(model, RECORD, Record(method, tuple(targets), seed, path))
         if hasattr(model, "save_pretrained"):

@@ -118,11 +118,15 @@ def build(config: dict[str, Any], architecture: str = "") -> nn.Module:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write JSON so that the file is whole or absent: under another name first, then renamed."""
+    """Write JSON so that the file is whole or absent."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text so that the file is whole or absent: under another name first, then renamed."""
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("w") as file:
-        json.dump(value, file, indent=1, sort_keys=True)
-        file.write("\n")
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)

@@ -3,7 +3,7 @@
     W  =  base  +  (alpha / rank) B A  +  scatter(values, support)
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fallow.errors import UserError
 from fallow.random import Key
@@ -85,3 +85,7 @@ class Terms:
         """Refuse a weight without terms."""
         if self.base is None and self.low_rank is None and self.sparse is None:
             raise UserError("a weight needs at least one term: base, low_rank or sparse")
+
+    def unscaled(self) -> "Terms":
+        """The same terms, with sparse values that start as the layer's weight is."""
+        return self if self.sparse is None else replace(self, sparse=replace(self.sparse, scale=1.0))

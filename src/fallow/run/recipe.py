@@ -16,7 +16,7 @@ from fallow.run.stage import INHERIT, ModelSource, Stage
 
 __all__ = ["ModelSource", "Recipe", "Stage", "load"]
 
-_IDENTITY_LEAVES_OUT = ("description", "output", "root", "device")
+_IDENTITY_LEAVES_OUT = ("description", "notes", "output", "root", "device")
 _STAGE_IDENTITY_LEAVES_OUT = ("label", "checkpoint")
 
 
@@ -29,6 +29,9 @@ class Recipe:
 
     description: str = ""
     """What it is for, in a sentence or two."""
+
+    notes: tuple[str, ...] = ()
+    """Remarks that the report repeats under its table: how rates were chosen, what to keep in mind."""
 
     seed: int = 0
     """Seed of every stage that gives none of its own."""

@@ -1,0 +1,236 @@
+"""A recipe from the first stage to the report."""
+
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fallow.data.settings import Data, TextData
+from fallow.data.splits import Splits, open_data, open_tokenizer
+from fallow.errors import UserError
+from fallow.folder import write_json, write_text
+from fallow.run.judging import judge
+from fallow.run.output import Output
+from fallow.run.recipe import Recipe
+from fallow.run.results import collect
+from fallow.run.rehearsal import rehearsal_of
+from fallow.run.stage import Stage
+from fallow.run.training import Bench, StoppedBySignal, Trained, train
+from fallow.train import Mesh
+
+
+def run_recipe(recipe: Recipe, *, dry_run: bool = False, restart: bool = False, json: bool = False) -> dict[str, Any]:
+    """Run every stage that is not finished, and write `results.json` and `report.html`.
+
+    The same call continues an interrupted run where it stopped: a finished stage is skipped, a begun one goes on from
+    its newest checkpoint, with the same result as if nothing had happened.
+
+    Args:
+        recipe: what to run; `recipe.output` is the folder.
+        dry_run: one step of each stage on a little data, in a temporary folder.
+        restart: delete the results of an earlier run of this folder first.
+        json: print nothing on standard output.
+
+    Returns:
+        What `results.json` holds.
+
+    Raises:
+        UserError: the folder belongs to another recipe, or a stage cannot be built.
+    """
+    with Mesh.start(recipe.device) as mesh:
+        if not dry_run:
+            return _run(recipe, mesh, restart=restart, quiet=json)
+        folder = mesh.broadcast_object(tempfile.mkdtemp(prefix="fallow-") if mesh.is_main else "")
+        try:
+            results = _run(rehearsal_of(recipe, folder), mesh, restart=False, quiet=True)
+            _speaker(mesh)(f"dry run: one step of each of {len(recipe.stages)} stages, and everything fits together")
+            return results
+        finally:
+            mesh.barrier()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run(recipe: Recipe, mesh: Mesh, *, restart: bool, quiet: bool) -> dict[str, Any]:
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # a bar for every file of a small model says nothing
+    say = _speaker(mesh)
+    output = Output(Path(recipe.output))
+    with _main_first(mesh) as is_main:
+        if is_main:
+            output.claim(recipe, restart=restart)
+        tokenizer = open_tokenizer(recipe.tokenizer, recipe.datasets.values(), output.folder, prepare=is_main)
+    bench = Bench(recipe, output, mesh, tokenizer, say)
+    opened: dict[tuple[str, int], Splits] = {}
+    started, records = time.monotonic(), {}
+    for number, stage in enumerate(recipe.stages, start=1):
+        folder = output.stage(stage.name)
+        record = output.finished(folder)
+        if record is not None:
+            say(f"[{number}/{len(recipe.stages)}] {stage.name}: finished before")
+        else:
+            say(f"[{number}/{len(recipe.stages)}] {stage.name}: {stage.label}, {stage.method.name}, {stage.budget}")
+            splits = _open(bench, stage, opened)
+            record = _stage(bench, stage, splits, folder)
+        mesh.barrier()
+        if mesh.is_main:
+            output.tidy(folder)
+        records[stage.name] = record
+    results = collect(recipe, records, {stage.name: output.curve(output.stage(stage.name)) for stage in recipe.stages})
+    if mesh.is_main:
+        _report(bench, results, time.monotonic() - started, quiet=quiet)
+    mesh.barrier()
+    return results
+
+
+def _stage(bench: Bench, stage: Stage, splits: Splits, folder: Path) -> dict[str, Any]:
+    """Train and judge one stage; with a grid, every trial, and keep the one with the lowest validation loss."""
+    if bench.mesh.is_main:
+        bench.output.begin(stage, folder)
+    bench.mesh.barrier()
+    trials = list(stage.trials())
+    chosen: dict[str, Any] = {}
+    if trials:
+        trained, chosen = _best_trial(bench, stage, splits, folder)
+    else:
+        trained = train(bench, stage, splits, folder, stage.name)
+    record: dict[str, Any] = {}
+    if bench.mesh.is_main and trained.model is not None:
+        scores = judge(trained.model, bench.tokenizer, splits, stage, bench.say)
+        record = {"stage": stage.name, "training": trained.numbers, "scores": scores, "data": splits.report, **chosen}
+        _write_card(bench, stage, folder, record)
+        bench.output.finish(folder, record)
+    return dict(bench.mesh.broadcast_object(record))
+
+
+def _best_trial(bench: Bench, stage: Stage, splits: Splits, folder: Path) -> tuple[Trained, dict[str, Any]]:
+    tried: list[dict[str, Any]] = []
+    best: tuple[float, int, Stage] | None = None
+    for number, (settings, trial) in enumerate(stage.trials()):
+        at = folder / "trials" / f"{number:02d}"
+        numbers = bench.output.finished(at)
+        title = f"{stage.name} " + " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in settings.items())
+        if numbers is None:
+            if bench.mesh.is_main:
+                bench.output.begin(trial, at)
+            bench.mesh.barrier()
+            numbers = train(bench, trial, splits, at, title).numbers
+            if bench.mesh.is_main:
+                bench.output.finish(at, numbers)
+        loss = float(numbers.get("validation", {}).get("loss", numbers["loss"]))
+        tried.append({"settings": settings, "loss": loss})
+        if best is None or loss < best[0]:
+            best = (loss, number, trial)
+    assert best is not None
+    at = folder / "trials" / f"{best[1]:02d}"
+    if bench.mesh.is_main:
+        for name in ("model", "log.jsonl", "timing.jsonl"):
+            _copy(at / name, folder / name)
+    bench.mesh.barrier()
+    numbers = bench.output.finished(at)
+    assert numbers is not None
+    from fallow.folder import load
+
+    model = load(folder / "model").float().to(bench.mesh.device) if bench.mesh.is_main else None
+    return Trained(model, numbers), {"grid": {"tried": tried, "chosen": best[1]}}
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target)
+    elif source.exists():
+        shutil.copy2(source, target)
+
+
+def _open(bench: Bench, stage: Stage, opened: dict[tuple[str, int], Splits]) -> Splits:
+    """The data of a stage; prepared by the main process, then opened by the others."""
+    key = (stage.dataset, stage.seed)
+    if key not in opened:
+        data: Data = bench.recipe.dataset(stage.dataset)
+        with _main_first(bench.mesh) as is_main:
+            opened[key] = open_data(
+                data,
+                bench.tokenizer,
+                bench.output.data / stage.dataset,
+                stage.seed,
+                prepare=is_main,
+                progress=_data_progress(bench) if is_main else None,
+            )
+            if is_main:
+                bench.say(f"  data: {_described(data, opened[key].report)}")
+    return opened[key]
+
+
+def _described(data: Data, report: dict[str, Any]) -> str:
+    parts = []
+    for name, facts in report.items():
+        if isinstance(data, TextData):
+            parts.append(f"{name} {facts['tokens']:,} tokens")
+        else:
+            lost = "".join(f", {facts[key]:,} {key}" for key in ("cut", "dropped") if facts[key])
+            parts.append(f"{name} {facts['kept']:,} pairs{lost}")
+    return "; ".join(parts)
+
+
+def _data_progress(bench: Bench) -> Any:
+    last: dict[str, float] = {}
+
+    def progress(name: str, done: int, total: int) -> None:
+        share = done / total if total else 1.0
+        if share >= last.get(name, -1.0) + 0.25:
+            bench.say(f"  tokenising {name}: {share:.0%}")
+            last[name] = share
+
+    return progress
+
+
+def _write_card(bench: Bench, stage: Stage, folder: Path, record: dict[str, Any]) -> None:
+    pass
+
+
+def _report(bench: Bench, results: dict[str, Any], seconds: float, *, quiet: bool) -> None:
+    from fallow.report.html import page
+    from fallow.report.table import show_table
+
+    folder = bench.output.folder
+    write_json(folder / "results.json", results)
+    write_text(folder / "report.html", page(results))
+    if quiet:
+        return
+    print()
+    show_table(results)
+    for note in results["notes"]:
+        print(f"- {note}")
+    print(f"\n{seconds / 60:.1f} minutes. Results: {folder / 'results.json'}\nReport:  {(folder / 'report.html').resolve()}")
+
+
+@contextmanager
+def _main_first(mesh: Mesh) -> Iterator[bool]:
+    """The main process goes through the block first, the others after it; an error of the main process ends all."""
+    if mesh.is_main:
+        problem: str | None = None
+        try:
+            yield True
+        except UserError as error:
+            problem = str(error)
+            raise
+        finally:
+            mesh.broadcast_object(problem)
+        return
+    problem = mesh.broadcast_object(None)
+    if problem is not None:
+        raise UserError(problem)
+    yield False
+
+
+def _speaker(mesh: Mesh) -> Any:
+    def say(text: str) -> None:
+        if mesh.is_main:
+            print(text, file=sys.stderr, flush=True)
+
+    return say

@@ -1,0 +1,127 @@
+"""The folder of a run: who made it, what is finished in it, and where things lie.
+
+    <output>/recipe.yaml            every setting, resolved
+    <output>/tokenizer/, data/      made once, kept
+    <output>/<stage>/model/         the finished model, a Hugging Face folder
+    <output>/<stage>/log.jsonl      losses; timing.jsonl beside it
+    <output>/<stage>/recipe.yaml    the settings of the stage
+    <output>/<stage>/stage.json     what the stage measured; written last, so its presence means finished
+    <output>/results.json, report.html
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from fallow.config import difference, dump, from_dict, read, to_dict
+from fallow.errors import UserError
+from fallow.folder import write_json, write_text
+from fallow.run.recipe import Recipe
+from fallow.run.stage import Stage
+
+RECIPE = "recipe.yaml"
+FINISHED = "stage.json"
+
+
+class Output:
+    """The folder of one run.
+
+    Args:
+        folder: made when it is not there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def claim(self, recipe: Recipe, *, restart: bool = False) -> None:
+        """Make the folder this recipe's own, or see that it is already.
+
+        Args:
+            recipe: what is to be run.
+            restart: empty the folder first, if it is a run's.
+
+        Raises:
+            UserError: the folder belongs to another recipe (the differing settings are shown), or to no run at all.
+        """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UserError(f"{self.folder} is a file, but the results need a folder. Use another --output.")
+        ours = (self.folder / RECIPE).exists()
+        if not ours and self.folder.exists() and any(self.folder.iterdir()):
+            raise UserError(f"{self.folder} holds other files and no {RECIPE}. Use another --output, or an empty folder.")
+        if ours and restart:
+            shutil.rmtree(self.folder)
+        elif ours:
+            self._refuse_another(recipe)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_text(self.folder / RECIPE, dump(recipe))
+        except OSError as error:
+            raise UserError(f"{self.folder} cannot be written: {error.strerror}. Use another --output.") from error
+
+    def _refuse_another(self, recipe: Recipe) -> None:
+        try:
+            there = from_dict(Recipe, read(self.folder / RECIPE)).identity()
+        except UserError as error:
+            raise UserError(
+                f"{self.folder} was made by a recipe that cannot be read any more ({error}). "
+                "Use another --output, or --restart to begin again in an empty folder"
+            ) from error
+        changed = difference(there, recipe.identity())
+        if changed:
+            shown = [f"{key} is {old} there and {new} here" for key, (old, new) in list(changed.items())[:3]]
+            more = f" (and {len(changed) - 3} more)" if len(changed) > 3 else ""
+            raise UserError(
+                f"{self.folder} was made by another recipe: {'; '.join(shown)}{more}. "
+                "Use another --output, or --restart to begin again in an empty folder"
+            )
+
+    @property
+    def data(self) -> Path:
+        """Folder of shards and pairs."""
+        return self.folder / "data"
+
+    def stage(self, name: str) -> Path:
+        """Folder of a stage."""
+        return self.folder / name
+
+    def model(self, name: str) -> Path:
+        """Folder of a stage's finished model."""
+        return self.folder / name / "model"
+
+    def begin(self, stage: Stage, folder: Path) -> None:
+        """Make the folder of a stage, with its settings."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / RECIPE, dump(stage))
+
+    def finish(self, folder: Path, record: dict[str, Any]) -> None:
+        """Write what a stage measured, then drop what only a restart would need."""
+        write_json(folder / FINISHED, record)
+        self.tidy(folder)
+
+    def tidy(self, folder: Path) -> None:
+        """Remove the checkpoints of a finished stage: the model stays, the optimizer's state has done its work."""
+        for name in ("checkpoints", "best"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+
+    def finished(self, folder: Path) -> dict[str, Any] | None:
+        """What a finished stage measured, else None."""
+        path = folder / FINISHED
+        if not path.exists():
+            return None
+        try:
+            record: dict[str, Any] = json.loads(path.read_text())
+        except ValueError as error:
+            raise UserError(f"{path} is damaged ({error}). Delete it and run the same command to evaluate again.") from error
+        return record
+
+    def curve(self, folder: Path) -> list[dict[str, Any]]:
+        """The log of a stage."""
+        path = folder / "log.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def stage_dict(stage: Stage) -> dict[str, Any]:
+    """The plain values of a stage."""
+    plain: dict[str, Any] = to_dict(stage)
+    return plain

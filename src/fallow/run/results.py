@@ -1,0 +1,148 @@
+"""From the records of the stages to `results.json`: one row for each way through the recipe."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fallow import __version__
+from fallow.config import to_dict
+from fallow.run.recipe import Recipe
+from fallow.run.stage import Stage
+
+Record = Mapping[str, Any]
+
+COLUMNS: list[dict[str, Any]] = [
+    {"key": "arm", "title": "arm"},
+    {"key": "sparsity", "title": "sparsity", "unit": "%", "digits": 0, "scale": 0.01},
+    {"key": "nonzero", "title": "non-zero weights", "unit": "M", "digits": 2, "scale": 1e6},
+    {"key": "flops", "title": "training FLOPs", "unit": "1e12", "digits": 2, "scale": 1e12},
+    {"key": "reduction", "title": "fewer than dense", "unit": "x", "digits": 2},
+    {"key": "ceiling", "title": "ceiling", "unit": "x", "digits": 2},
+    {"key": "speed", "title": "measured speed", "unit": "tokens/s", "digits": 0},
+    {"key": "valid_loss", "title": "pre-training valid. loss", "unit": "nats", "digits": 3, "better": "low"},
+    {"key": "perplexity", "title": "perplexity after tuning", "digits": 2, "better": "low"},
+    {"key": "bleu", "title": "BLEU", "digits": 2, "better": "high"},
+    {"key": "bytes", "title": "weights + optimizer", "unit": "MB", "digits": 1, "scale": 1e6},
+]
+"""The table; columns without a value in any row are left out."""
+
+
+def collect(recipe: Recipe, records: Mapping[str, Record], logs: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
+    """Everything that a report is made of; see `fallow.report.results` for the form.
+
+    A row is a way through the recipe: a stage that no other one begins with, and the stages before it. Sparsity, counts,
+    bytes, speed and the ceiling are those of its first stage; FLOPs are summed over all of them; perplexity and BLEU are
+    those of the last.
+    """
+    rows = [_row([records[stage.name] for stage in way], way) for way in ways(recipe)]
+    used = [column for column in COLUMNS if any(row.get(column["key"]) is not None for row in rows)]
+    return {
+        "fallow": __version__,
+        "recipe": to_dict(recipe),
+        "columns": used,
+        "rows": rows,
+        "curves": [curve for stage in recipe.stages for curve in _curves(recipe, stage, logs[stage.name])],
+        "samples": _samples(recipe, records),
+        "notes": _notes(recipe, records),
+        "stages": {name: _without_samples(record) for name, record in records.items()},
+    }
+
+
+def ways(recipe: Recipe) -> list[list[Stage]]:
+    """Each stage that no other begins with, after the stages that lead to it."""
+    sources = {stage.model.stage for stage in recipe.stages}
+    found = []
+    for leaf in recipe.stages:
+        if leaf.name not in sources:
+            way = [leaf]
+            while way[0].model.stage:
+                way.insert(0, recipe.stage(way[0].model.stage))
+            found.append(way)
+    return found
+
+
+def _row(records: Sequence[Record], way: Sequence[Stage]) -> dict[str, Any]:
+    first, last = records[0], records[-1]
+    training = [record["training"] for record in records]
+    counts, memory = training[0]["counts"], training[0]["memory"]
+    flops, dense = sum(t["flops"] for t in training), sum(t["flops_dense"] for t in training)
+    held = memory["layers"], memory["rest"]
+    tuned = "bleu" in last["scores"]
+    return {
+        "arm": way[-1].label,
+        "stages": [stage.name for stage in way],
+        "sparsity": getattr(way[0].method, "sparsity", 0.0),
+        "nonzero": counts["nonzero"],
+        "flops": flops,
+        "reduction": dense / flops,
+        "ceiling": training[0]["ceiling"],
+        "speed": training[0]["tokens_per_second"],
+        "valid_loss": None if "bleu" in first["scores"] else first["scores"].get("loss"),
+        "perplexity": math.exp(last["scores"]["loss"]) if tuned else None,
+        "bleu": last["scores"]["bleu"] if tuned else None,
+        "bytes": sum(part["weights"] + part["optimizer"] + part["indices"] for part in held),
+    }
+
+
+def _curves(recipe: Recipe, stage: Stage, log: Sequence[Record]) -> list[dict[str, Any]]:
+    chart = stage.dataset
+    train = [[line["tokens"], line["loss"]] for line in log if "loss" in line]
+    valid = [[line["tokens"], line["valid"]["loss"]] for line in log if "valid" in line]
+    curves = [{"label": stage.label, "stage": chart, "kind": "train", "points": smooth(train)}]
+    if len(valid) > 1:
+        curves.append({"label": stage.label, "stage": chart, "kind": "valid", "points": valid})
+    return curves
+
+
+def smooth(points: Sequence[Sequence[float]], num: int = 120) -> list[list[float]]:
+    """At most `num` points, each the mean over its share of the steps.
+
+    >>> smooth([[1, 4.0], [2, 2.0], [3, 1.0], [4, 1.0]], num=2)
+    [[2, 3.0], [4, 1.0]]
+    """
+    if len(points) <= num:
+        return [list(point) for point in points]
+    edges = [i * len(points) // num for i in range(num + 1)]
+    shares = [points[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [[share[-1][0], sum(loss for _, loss in share) / len(share)] for share in shares]
+
+
+def _samples(recipe: Recipe, records: Mapping[str, Record]) -> list[dict[str, Any]]:
+    """Texts of all arms that were generated for the same context, side by side."""
+    found: dict[str, dict[str, Any]] = {}
+    for stage in recipe.stages:
+        for sample in records[stage.name]["scores"].get("samples", []):
+            entry = found.setdefault(
+                sample["context"], {"context": sample["context"], "references": sample["references"], "outputs": {}}
+            )
+            entry["outputs"][stage.label] = sample["output"]
+    return list(found.values())
+
+
+def _notes(recipe: Recipe, records: Mapping[str, Record]) -> list[str]:
+    notes = list(recipe.notes)
+    trained = [records[stage.name]["training"] for stage in recipe.stages]
+    if any(t["flops_executed"] > t["flops"] for t in trained):
+        notes.append(
+            "FLOPs count what sparsity needs. The path that computed these layers, materialise, multiplies by the zeros "
+            "too: on this machine the saving is in memory, not in time, which the measured speed shows."
+        )
+    signature = next((r["scores"]["signature"] for r in records.values() if "signature" in r["scores"]), "")
+    if signature:
+        part = next(r["scores"] for r in records.values() if "signature" in r["scores"])
+        notes.append(
+            f"BLEU is sacrebleu's ({signature}) on {part['num_contexts']} of {part['num_contexts_total']} distinct "
+            f"{part['split']} contexts; perplexity is per target token on all of them."
+        )
+    for stage in recipe.stages:
+        grid = records[stage.name].get("grid")
+        if grid:
+            losses = "; ".join(f"{t['settings']} -> {t['loss']:.4f}" for t in grid["tried"])
+            notes.append(f"{stage.label}: settings chosen by validation loss: {losses}.")
+    return notes
+
+
+def _without_samples(record: Record) -> dict[str, Any]:
+    plain = dict(record)
+    plain["scores"] = {key: value for key, value in record["scores"].items() if key != "samples"}
+    return plain

@@ -1,0 +1,106 @@
+"""The model that a stage begins with."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fallow.conversion import convert, merge
+from fallow.errors import UserError
+from fallow.folder import build, is_unmerged, load
+from fallow.linear.inputs import dense_weight
+from fallow.methods.base import reparam_layers
+from fallow.methods.sparse import wake
+from fallow.run.stage import Stage
+
+RECORD = "fallow-stage.json"
+"""Beside a finished model: how it was trained. Hugging Face ignores it, the next stage reads it."""
+
+
+def initial_model(stage: Stage, folder_of_stage: Path | None, tokenizer: Any) -> nn.Module:
+    """The model of a stage, converted by its method, before the first step.
+
+    The same weights on every process: a new model comes from the stage's seed alone.
+
+    Args:
+        stage: says where from and how.
+        folder_of_stage: model folder of the earlier stage that it begins with, if it does.
+        tokenizer: for the vocabulary of a new model, and to check an existing one.
+
+    Raises:
+        UserError: no model there, the wrong tokenizer for it, targets that match nothing, or a support that would throw
+            away trained weights.
+    """
+    path = folder_of_stage or (Path(stage.model.path) if stage.model.path else None)
+    if path is None:
+        model = _new(stage, tokenizer)
+    elif stage.model.path.startswith("hub:"):
+        from transformers import AutoModelForCausalLM
+
+        model = AutoModelForCausalLM.from_pretrained(stage.model.path.removeprefix("hub:"), dtype=torch.float32)
+    else:
+        model = load(path).float()
+        merge(model)
+    _check_vocabulary(model, tokenizer, stage)
+    before = read_record(path) if path is not None and not is_unmerged(path) else {}
+    if stage.method.name == "dense" and before.get("revive", "zeros") != "zeros":
+        wake(model, before["layers"], before["revive"], stage.seed)
+    originals = {n: dense_weight(model.get_submodule(n)).detach() for n in before.get("layers", [])}
+    convert(model, stage.method, targets=stage.targets, seed=stage.seed, pretrained=path is not None)
+    _refuse_lost_weights(model, originals, before, stage)
+    return model
+
+
+def _new(stage: Stage, tokenizer: Any) -> nn.Module:
+    values = dict(stage.model.config)
+    values.setdefault("vocab_size", len(tokenizer))
+    values.setdefault("bos_token_id", tokenizer.bos_token_id)
+    values.setdefault("eos_token_id", tokenizer.eos_token_id)
+    values.setdefault("pad_token_id", tokenizer.pad_token_id)
+    torch.manual_seed(stage.seed)
+    try:
+        return build(values)
+    except UserError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise UserError(f"stage {stage.name}: model.config is refused by transformers: {error}") from error
+
+
+def _check_vocabulary(model: Any, tokenizer: Any, stage: Stage) -> None:
+    rows = int(model.get_input_embeddings().weight.shape[0])
+    if len(tokenizer) > rows:
+        raise UserError(
+            f"stage {stage.name}: the tokenizer has {len(tokenizer):,} tokens, but the model knows only {rows:,}: it is "
+            "the wrong tokenizer for this model. Give tokenizer.path of the one that the model was trained with, or "
+            "leave vocab_size out of model.config"
+        )
+
+
+def _refuse_lost_weights(
+    model: nn.Module, originals: dict[str, torch.Tensor], before: dict[str, Any], stage: Stage
+) -> None:
+    """A sparse stage after a sparse one must stand on the same support; elsewhere trained weights would vanish."""
+    lost = 0
+    for name, layer in reparam_layers(model).items():
+        if layer.terms.base is None and layer.terms.low_rank is None and name in originals:
+            support = layer.support
+            assert support is not None
+            kept = originals[name].reshape(-1)[support.flat()].count_nonzero()
+            lost += int(originals[name].count_nonzero() - kept)
+    if lost:
+        raise UserError(
+            f"stage {stage.name} would throw away {lost:,} trained weights of {stage.model}, which was trained by "
+            f"{before.get('method')} with seed {before.get('seed')}: its support is another one. Give this stage the "
+            "same seed, sparsity, support, distribution and targets, or method dense"
+        )
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """How the model in a folder was trained; empty when fallow did not train it."""
+    path = folder / RECORD
+    if not path.exists():
+        return {}
+    record: dict[str, Any] = json.loads(path.read_text())
+    return record

@@ -1,0 +1,175 @@
+"""One stage: from the model it begins with to a finished Hugging Face folder and what was measured."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fallow.accounting.flops import count_flops
+from fallow.accounting.memory import measure_memory
+from fallow.conversion import RECORD, merge
+from fallow.counting import count
+from fallow.data.splits import Splits
+from fallow.evaluate.perplexity import perplexity
+from fallow.folder import write_json
+from fallow.methods.base import reparam_layers
+from fallow.methods.registry import method_to_dict
+from fallow.run import sources
+from fallow.run.output import Output
+from fallow.run.recipe import Recipe
+from fallow.run.stage import Stage
+from fallow.train import Loop, Mesh
+from fallow.train.callbacks import Callback, Console, JsonLog, Signals, TimingLog
+from fallow.train.distributed import full_state_dict
+
+Say = Callable[[str], None]
+"""Tells the user a line."""
+
+
+class StoppedBySignal(Exception):
+    """A signal asked to leave; everything is saved, and the same command continues."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What all stages of a run share."""
+
+    recipe: Recipe
+    output: Output
+    mesh: Mesh
+    tokenizer: Any
+    say: Say
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A trained stage: its merged model (on the main process alone when there are several), and its numbers."""
+
+    model: nn.Module | None
+    numbers: dict[str, Any]
+
+
+def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) -> Trained:
+    """Train a stage and write its model; continues where an interrupted attempt stopped.
+
+    Raises:
+        StoppedBySignal: SIGTERM or SIGINT came; a checkpoint is written.
+    """
+    mesh = bench.mesh
+    model = _initial(bench, stage)
+    context = bench.recipe.datasets[stage.dataset].context
+    flops, layers = count_flops(model, context), list(reparam_layers(model))
+    counts, path = count(model), "stock layers"
+    if layers:
+        path = next(iter(reparam_layers(model).values())).path
+    mixture = splits.mixture(stage.batch.sequences, rank=mesh.rank, world=mesh.world)
+    loop = Loop(
+        model,
+        stage.method,
+        mixture,
+        stage.loop_settings(bench.recipe.precision),
+        mesh,
+        folder,
+        callbacks=_callbacks(folder, title),
+        validate=_validation(model, splits, stage, mesh),
+        identity=_identity(bench.recipe, stage),
+    )
+    fitted = loop.fit()
+    if not fitted.finished:
+        raise StoppedBySignal(f"stage {stage.name} stopped at step {fitted.steps}")
+    memory = measure_memory(loop.model, loop.optimizer)
+    num_tokens = fitted.steps * mixture.tokens_per_batch
+    numbers: dict[str, Any] = {
+        **asdict(fitted),
+        "tokens_processed": num_tokens,
+        "flops": flops.training * num_tokens,
+        "flops_dense": flops.training_dense * num_tokens,
+        "flops_executed": flops.training_executed * num_tokens,
+        "reduction": flops.reduction,
+        "ceiling": flops.ceiling,
+        "linear_share": flops.linear_share,
+        "counts": asdict(counts),
+        "memory": memory.to_dict(),
+        "processes": mesh.world,
+        "path": path,
+    }
+    merged = _whole(bench, stage, loop.model)
+    if merged is not None:
+        merge(merged)
+        _write_model(bench, stage, merged, folder / "model", layers)
+    mesh.barrier()
+    return Trained(merged, numbers)
+
+
+def _initial(bench: Bench, stage: Stage) -> nn.Module:
+    source = bench.output.model(stage.model.stage) if stage.model.stage else None
+    return sources.initial_model(stage, source, bench.tokenizer)
+
+
+def _callbacks(folder: Path, title: str) -> list[Callback]:
+    return [Signals(), JsonLog(folder / "log.jsonl"), TimingLog(folder / "timing.jsonl"), Console(title)]
+
+
+def _identity(recipe: Recipe, stage: Stage) -> dict[str, Any]:
+    whole = recipe.identity()
+    position = [s.name for s in recipe.stages].index(stage.name)
+    return {**{k: v for k, v in whole.items() if k != "stages"}, "stage": whole["stages"][position]}
+
+
+def _validation(
+    model: nn.Module, splits: Splits, stage: Stage, mesh: Mesh
+) -> Callable[[], dict[str, float]] | None:
+    """Loss on every held-out set, and over all of their tokens."""
+    if not splits.valid:
+        return None
+
+    def validate() -> dict[str, float]:
+        found = {
+            name: perplexity(
+                model, dataset, batch_size=stage.batch.micro, max_batches=stage.validation.max_batches, mesh=mesh
+            )
+            for name, dataset in splits.valid.items()
+        }
+        num_tokens = sum(part["num_tokens"] for part in found.values())
+        loss = sum(part["loss"] * part["num_tokens"] for part in found.values()) / num_tokens
+        parts = {f"loss/{name}": part["loss"] for name, part in found.items()} if len(found) > 1 else {}
+        return {"loss": loss, **parts}
+
+    return validate
+
+
+def _whole(bench: Bench, stage: Stage, model: nn.Module) -> nn.Module | None:
+    """The model in one piece: itself on one process, gathered into a new one on the main process of several."""
+    if bench.mesh.world == 1:
+        return model
+    weights = full_state_dict(model)
+    if not bench.mesh.is_main:
+        return None
+    whole = _initial(bench, stage)
+    parameters = {**dict(whole.named_parameters()), **dict(whole.named_buffers())}
+    with torch.no_grad():
+        for name, tensor in weights.items():
+            if name in parameters:
+                parameters[name].copy_(tensor)
+    return whole
+
+
+def _write_model(bench: Bench, stage: Stage, model: Any, folder: Path, layers: list[str]) -> None:
+    assert getattr(model, RECORD, None) is None
+    model.save_pretrained(folder)
+    bench.tokenizer.save_pretrained(folder)
+    method = method_to_dict(stage.method)
+    record = {
+        "stage": stage.name,
+        "recipe": bench.recipe.name,
+        "method": method,
+        "revive": method.get("revive", "zeros"),
+        "seed": stage.seed,
+        "targets": list(stage.targets),
+        "layers": layers,
+        "tokens": len(bench.tokenizer),
+    }
+    write_json(folder / sources.RECORD, record)
