@@ -34,7 +34,7 @@ def generate_pairs(
         tokenizer: its tokenizer; its end token separates context and target and ends a text.
         contexts: texts, repeated or not.
         decoding: beams, lengths, batch size.
-        encode: context -> prompt tokens, when the data set does it in a way of its own (`PairDataset.encode_context`).
+        encode: context -> prompt tokens, when the data set does it in a way of its own.
         progress: see `Progress`.
 
     Raises:

@@ -1,0 +1,204 @@
+"""The report as one HTML file that needs nothing else: no script, no font, no image, no network."""
+
+import json
+from collections.abc import Mapping
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from fallow.errors import UserError
+from fallow.report.results import (
+    MISSING,
+    Column,
+    Results,
+    Row,
+    best_rows,
+    cell_text,
+    columns_of,
+    is_numeric,
+    number_of,
+)
+from fallow.report.svg import COLOURS, line_chart, series_of, shown_range, styles
+
+
+def write_report(results: Results, path: Path) -> None:
+    """Write the page of these results; the file is whole or absent."""
+    beside = path.with_name(f".{path.name}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside.write_text(page(results), encoding="utf-8")
+    beside.replace(path)
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """The mapping in a `results.json`.
+
+    Raises:
+        UserError: the file is absent, or not JSON with a table.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist. A finished run has one in its output folder")
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}") from error
+    if not isinstance(results, dict) or not results.get("columns"):
+        raise UserError(f"{path} holds no results: it has no columns")
+    return results
+
+
+def page(results: Results) -> str:
+    """The whole page. Every text from the results is escaped; the same results always give the same page."""
+    recipe = results.get("recipe") or {}
+    name = str(recipe.get("name") or "results")
+    style = _styles_of(results)
+    sections = [
+        _header(name, str(recipe.get("description") or "")),
+        _table(results, style),
+        _curves(results, style),
+        _samples(results, style),
+        _notes(results),
+        _settings(recipe),
+    ]
+    css = f"{styles()}\n{files('fallow.report').joinpath('page.css').read_text(encoding='utf-8')}"
+    return f"""\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{escape(name)} - fallow</title>
+<style>
+{css}
+</style>
+</head>
+<body>
+<main>
+{"".join(section for section in sections if section)}
+<footer>Made by fallow from results.json, which holds every number unrounded.</footer>
+</main>
+</body>
+</html>
+"""
+
+
+def _header(name: str, description: str) -> str:
+    text = f"<p>{escape(description)}</p>" if description else ""
+    return f'<header><p class="kind">fallow run</p><h1>{escape(name)}</h1>{text}</header>\n'
+
+
+def _table(results: Results, style: Mapping[str, int]) -> str:
+    columns, rows = columns_of(results), list(results.get("rows", ()))
+    if not columns or not rows:
+        return ""
+    numeric = [is_numeric(column, rows) for column in columns]
+    best = [best_rows(column, rows) for column in columns]
+    head = "".join(_head(column, number) for column, number in zip(columns, numeric, strict=True))
+    body = []
+    for i, row in enumerate(rows):
+        cells = [_row_name(columns[0], row, style)]
+        for column, number, winners in zip(columns[1:], numeric[1:], best[1:], strict=True):
+            cells.append(_cell(column, row, number=number, best=i in winners))
+        body.append(f"<tr>{''.join(cells)}</tr>\n")
+    legend = '<p class="soft">Shaded: best of the column.</p>' if any(best) else ""
+    return (
+        f'<section aria-labelledby="table"><h2 id="table">What it cost and what came out</h2>{legend}'
+        '<div class="wide" tabindex="0" role="region" aria-labelledby="table"><table>\n'
+        f"<thead><tr>{head}</tr></thead>\n"
+        f"<tbody>\n{''.join(body)}</tbody></table></div></section>\n"
+    )
+
+
+def _head(column: Column, number: bool) -> str:
+    unit = f'<span class="unit">{escape(column.unit)}</span>' if column.unit else ""
+    kind = ' class="number"' if number else ""
+    return f'<th scope="col"{kind}>{escape(column.title)}{unit}</th>'
+
+
+def _row_name(column: Column, row: Row, style: Mapping[str, int]) -> str:
+    label = cell_text(column, row.get(column.key))
+    remark = f'<span class="remark">{escape(str(row["note"]))}</span>' if row.get("note") else ""
+    return f'<th scope="row">{_dot(label, style)}{escape(label)}{remark}</th>'
+
+
+def _cell(column: Column, row: Row, *, number: bool, best: bool) -> str:
+    value = row.get(column.key)
+    text = cell_text(column, value).replace("+-", "\N{PLUS-MINUS SIGN}")
+    kinds = [kind for kind, on in (("number", number), ("best", best), ("missing", text == MISSING)) if on]
+    exact = number_of(value)
+    told = f' title="{exact!r}"' if exact is not None else ""
+    shown = "&ndash;" if text == MISSING else escape(text)
+    return f'<td class="{" ".join(kinds)}"{told}><span>{shown}</span></td>'
+
+
+def _curves(results: Results, style: Mapping[str, int]) -> str:
+    stages: dict[str, list[Mapping[str, Any]]] = {}
+    for curve in results.get("curves", ()):
+        stages.setdefault(str(curve.get("stage", "")), []).append(curve)
+    figures = []
+    for stage, curves in stages.items():
+        series = [one for one in series_of(curves, style) if one.points]
+        if series:
+            chart = line_chart(series, title=f"{stage}: loss against tokens", x_title="training tokens")
+            kinds = {str(curve.get("kind", "valid")) for curve in curves}
+            caption = {
+                frozenset({"train", "valid"}): "Strong with marks: validation loss. Faint: training loss.",
+                frozenset({"train"}): "Training loss.",
+            }.get(frozenset(kinds), "Validation loss.")
+            cut = " The steep start lies above the frame." if shown_range(series)[2] else ""
+            figures.append(f"<figure><h3>{escape(stage)}</h3>{chart}<figcaption>{caption}{cut}</figcaption></figure>\n")
+    if not figures:
+        return ""
+    return f'<section aria-labelledby="curves"><h2 id="curves">Loss</h2>{"".join(figures)}</section>\n'
+
+
+def _samples(results: Results, style: Mapping[str, int]) -> str:
+    shown = []
+    for sample in results.get("samples", ()):
+        references = sample.get("references", ())
+        title = "Reference" if len(references) == 1 else f"References ({len(references)})"
+        texts = [f"<dt>{title}</dt>", *(f'<dd class="reference">{escape(str(text))}</dd>' for text in references)]
+        for label, text in sample.get("outputs", {}).items():
+            said = escape(str(text)) if str(text).strip() else '<span class="missing">(nothing)</span>'
+            texts.append(f"<dt>{_dot(str(label), style)}{escape(str(label))}</dt><dd>{said}</dd>")
+        context = escape(str(sample.get("context", "")))
+        shown.append(
+            f'<article class="sample"><div><h4>Context</h4><pre tabindex="0">{context}</pre></div>'
+            f"<dl>{''.join(texts)}</dl></article>\n"
+        )
+    if not shown:
+        return ""
+    intro = '<p class="soft">Chosen evenly over the held-out pairs, not by quality.</p>'
+    return (
+        f'<section aria-labelledby="samples"><h2 id="samples">Generated texts</h2>{intro}{"".join(shown)}</section>\n'
+    )
+
+
+def _notes(results: Results) -> str:
+    notes = "".join(f"<li>{escape(str(note))}</li>" for note in results.get("notes", ()))
+    return f'<section><h2>Notes</h2><ul class="notes">{notes}</ul></section>\n' if notes else ""
+
+
+def _settings(recipe: Mapping[str, Any]) -> str:
+    if not recipe:
+        return ""
+    import yaml
+
+    text = yaml.safe_dump(json.loads(json.dumps(recipe, default=str)), sort_keys=False, allow_unicode=True, width=100)
+    return (
+        "<section><h2>Settings</h2><details><summary>The whole recipe, as it was run</summary>"
+        f'<pre tabindex="0">{escape(text)}</pre></details></section>\n'
+    )
+
+
+def _styles_of(results: Results) -> dict[str, int]:
+    """A colour number for each label that has a curve, in order of appearance, the same in charts, table and texts."""
+    labels = dict.fromkeys(str(curve.get("label", "")) for curve in results.get("curves", ()))
+    return {label: number for number, label in enumerate(labels)}
+
+
+def _dot(label: str, style: Mapping[str, int]) -> str:
+    if label not in style:
+        return ""
+    return f'<span class="dot series-{style[label] % len(COLOURS)}" aria-hidden="true"></span>'
