@@ -1,0 +1,68 @@
+"""`fallow merge`: a converted model becomes a stock one."""
+
+import json as json_module
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Args:
+    """Turn a folder of fallow.save into a plain Hugging Face folder with the same outputs.
+
+    What was sparse becomes a dense matrix with zeros, what was a sum of terms becomes their sum. The result loads
+    anywhere with from_pretrained. Tokenizer files are copied along.
+
+    Examples:
+      fallow merge runs/sparse --output merged
+      fallow merge runs/sparse --output merged --json
+    """
+
+    folder: Annotated[str, tyro.conf.Positional]
+    """The folder of the converted model."""
+
+    output: str
+    """Where the stock model goes; a new or empty folder."""
+
+    json: bool = False
+    """Print counts as JSON."""
+
+
+def run(args: Args) -> int:
+    """Load, merge, save, say what it was."""
+    import shutil
+    from pathlib import Path
+
+    from transformers.utils import logging
+
+    from fallow.conversion import merge
+    from fallow.counting import count
+    from fallow.errors import UserError
+    from fallow.folder import RECORD_FILE, WEIGHTS_FILE, is_unmerged, load, save
+
+    logging.disable_progress_bar()
+    source, target = Path(args.folder), Path(args.output)
+    if not source.is_dir():
+        raise UserError(f"{source} is not a folder")
+    if not is_unmerged(source):
+        raise UserError(f"{source} holds no unmerged fallow model ({RECORD_FILE} and {WEIGHTS_FILE}); nothing to merge")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(f"{target} is there already and not empty. Use another --output")
+    model = load(source)
+    before = count(model)
+    save(merge(model), target)
+    ours = {RECORD_FILE, WEIGHTS_FILE, "config.json", "README.md"}
+    for path in source.iterdir():
+        if (
+            path.is_file()
+            and path.name not in ours
+            and not path.name.startswith(".")
+            and not (target / path.name).exists()
+        ):
+            shutil.copy2(path, target / path.name)
+    if args.json:
+        print(json_module.dumps({"output": str(target), **asdict(before), "sparsity": before.sparsity}, indent=2))
+    else:
+        print(f"{target}: {before.positions:,} parameters, {before.nonzero:,} not zero ({before.sparsity:.1%} sparse)")
+    return 0
