@@ -12,7 +12,8 @@ from fallow.errors import UserError
 
 T = TypeVar("T")
 
-_BOX = "\u2500\u2502\u256d\u256e\u256f\u2570"  # the characters that tyro draws boxes with
+_SIDES = "|\u2502 "  # what tyro draws boxes with, in ASCII and in Unicode
+_RULES = "-+\u2500\u256d\u256e\u256f\u2570"
 
 
 def parse_args(cls: type[T], prog: str, argv: Sequence[str]) -> T:
@@ -36,10 +37,15 @@ def _parse(cls: Any, prog: str, argv: list[str], description: str) -> Any:
 def one_line(box: str) -> str:
     r"""What tyro says in its box, without the box.
 
-    >>> one_line("+ Bad +\nUnrecognized options: --x\n" + chr(0x2500) * 9 + "\nFor full helptext, run a --help")
-    'Unrecognized options: --x. For full helptext, run a --help'
+    >>> one_line("+- Bad --+\n| Unrecognized: --x |\n| ------- |\n| For help, run a --help |\n+--------+")
+    'Unrecognized: --x. For help, run a --help'
     """
-    lines = [line.strip(_BOX + " ") for line in box.splitlines()[1:]]
-    parts = "\n".join(lines).split("\n\n")  # a rule inside the box has become an empty line
-    texts = [" ".join(part.split()).rstrip(":.") for part in parts if not part.startswith("Argument helptext")]
-    return ". ".join(text for text in texts if text)
+    parts: list[list[str]] = [[]]
+    for line in box.splitlines()[1:]:  # the first line is the top of the box, with a title
+        text = line.strip(_SIDES)
+        if text.strip(_RULES):
+            parts[-1].append(text)
+        else:
+            parts.append([])
+    texts = [" ".join(" ".join(part).split()).rstrip(":.") for part in parts if part]
+    return ". ".join(text for text in texts if not text.startswith("Argument helptext"))

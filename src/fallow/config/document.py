@@ -139,6 +139,12 @@ def _represent_list(dumper: yaml.SafeDumper, data: list[Any]) -> yaml.Node:
 
 
 _Dumper.add_representer(list, _represent_list)
+for (
+    _name,
+    _pattern,
+    _first,
+) in _SCALARS:  # beside those of YAML 1.1: text that either version takes for a number is quoted
+    _Dumper.add_implicit_resolver(_TAG + _name, re.compile(f"^(?:{_pattern})$"), [c.strip("\0") for c in _first])
 
 
 def write(value: object) -> str:
