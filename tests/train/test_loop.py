@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from tests.train.tiny import Stream, TinyModel, loop, sequences, settings, weights
 from torch.nn import functional as F
 
 from fallow.errors import UserError
 from fallow.train import BatchSize, Callback, Duration, Mesh, NextToken, NonFiniteError, Optimizer, Schedule, Validation
+from tests.train.tiny import Stream, TinyModel, loop, sequences, settings, weights
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -45,7 +45,7 @@ def test_the_first_loss_is_the_mean_over_valid_tokens(tmp_path: Path) -> None:
     loop(tmp_path, settings(1, schedule=Schedule()), dropout=0.0).fit()
     batch = sequences(list(range(8)))
     logits = TinyModel(dropout=0.0)(input_ids=batch.input_ids).logits
-    expected = F.cross_entropy(logits.flatten(0, 1), batch.labels.flatten()).detach()  # a mean, over labels that are not -100
+    expected = F.cross_entropy(logits.flatten(0, 1), batch.labels.flatten()).detach()  # a mean; -100 is left out
     assert lines(tmp_path)[0]["loss"] == pytest.approx(float(expected), rel=1e-6)
 
 

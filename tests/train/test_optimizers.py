@@ -1,10 +1,10 @@
 import pytest
 import torch
-from tests.train.tiny import Method, TinyModel
 
 from fallow.train import Optimizer
 from fallow.train.gradients import clip_, norm
 from fallow.train.optimizers import build_optimizer, set_rate
+from tests.train.tiny import Method, TinyModel
 
 
 def groups(decay: str) -> dict[str, tuple[float, float]]:

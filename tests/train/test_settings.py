@@ -5,7 +5,6 @@ import sys
 from typing import Any
 
 import pytest
-from tests.train.tiny import CONTEXT, Stream, settings
 
 from fallow.errors import UserError
 from fallow.train import (
@@ -18,6 +17,7 @@ from fallow.train import (
     Validation,
 )
 from fallow.train.plan import Plan
+from tests.train.tiny import CONTEXT, Stream, settings
 
 FINE: dict[str, Any] = {
     "budget": Duration(steps=10),

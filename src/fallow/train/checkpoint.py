@@ -62,11 +62,13 @@ class Checkpoints:
         for path in reversed(self.mesh.broadcast_object(self._paths())):
             if problem := storage.damage(path, self.mesh):
                 if self.mesh.is_main:
-                    log.warning("checkpoint %s is damaged (%s); the one before it is used.", path, problem)
+                    log.warning("checkpoint %s is damaged (%s) and is passed over.", path, problem)
                 continue
             state = storage.read_json(path / _STATE)
             self._refuse_other(identity, state["identity"])
             return path, state
+        if self.mesh.is_main and self._paths():
+            log.warning("no whole checkpoint is left in %s; the run begins again.", self.folder)
         return None
 
     def read(self, path: Path, tensors: Tensors) -> None:
