@@ -50,8 +50,8 @@ class PairDataset:
         pairs: contexts and targets, in the order of the file.
         tokenizer: with an end token.
         context: largest length of a sequence; an encoded pair is one longer, as labels are shifted.
-        overflow: what to do with a longer pair: stop with an `error`, `cut` its context, or `drop` it. A target is never
-            cut: where it is too long on its own, `cut` drops the pair. All of it is counted in `report`.
+        overflow: what to do with a longer pair: stop with an `error`, `cut` its context, or `drop` it. A target is
+            never cut: where it is too long on its own, `cut` drops the pair. All of it is counted in `report`.
         cut: remove the `end` or the `start` of the context.
         name: of the data set, for messages.
 
@@ -170,8 +170,8 @@ class PairDataset:
         longer = [number for number, length in enumerate(lengths) if length > self.context]
         if longer:
             raise UserError(
-                f"{len(longer):,} of {len(lengths):,} pairs of {self.name} are longer than the context of {self.context} "
-                f"tokens: number {longer[0]} has {lengths[longer[0]]}, the longest {max(lengths)}. "
+                f"{len(longer):,} of {len(lengths):,} pairs of {self.name} are longer than the context of "
+                f"{self.context} tokens: number {longer[0]} has {lengths[longer[0]]}, the longest {max(lengths)}. "
                 "Write overflow: cut or overflow: drop, or a larger context."
             )
 

@@ -17,14 +17,19 @@ Progress = Callable[[str, int, int], None]
 """Called with (what, characters done so far, characters in all)."""
 
 
-def refuse_altered(folder: Path, *, checksum: bool) -> None:
+def refuse_altered(folder: Path, *, checksum: bool) -> bool:
     """A shard that was complete and has changed since is a matter to look into, not to paint over.
+
+    Returns:
+        Whether all shards are there, and good.
 
     Raises:
         UserError: a shard of a complete folder is there but damaged. A missing one is simply made again.
     """
-    if _is_complete(folder):
-        Shards(folder, checksum=checksum)
+    if not _is_complete(folder):
+        return False
+    Shards(folder, checksum=checksum)
+    return True
 
 
 def prepare_source(
@@ -35,6 +40,8 @@ def prepare_source(
     folder: Path,
     name: str,
     progress: Progress | None = None,
+    *,
+    checksum: bool = True,
 ) -> Index:
     """Tokenise one side of a source into `folder`; what is there and good is kept.
 
@@ -42,13 +49,13 @@ def prepare_source(
         UserError: see `write_shards` and `read_source`.
     """
     total = done = 0
-    if progress is not None and not _is_complete(folder):
-        total = sum(len(document.text) for document in read_source(source, part, valid_share))
 
     def tell(characters: int) -> None:
-        nonlocal done
-        done += characters
+        nonlocal done, total
         if progress is not None:
+            # Reading once more takes a small part of the time of tokenising, and only happens when there is work.
+            total = total or sum(len(document.text) for document in read_source(source, part, valid_share))
+            done += characters
             progress(name, done, total)
 
     return write_shards(
@@ -57,6 +64,7 @@ def prepare_source(
         folder,
         name=name,
         source=source_fingerprint(source, part, valid_share),
+        checksum=checksum,
         progress=tell,
     )
 

@@ -132,7 +132,7 @@ class PairData:
 
     overflow: Literal["error", "cut", "drop"] = "error"
     """What to do with a pair that is longer than `context`: stop, cut its context, or leave the pair out. A target is
-    never cut; `cut` leaves out the pairs whose target alone is too long. The report counts what was cut and left out."""
+    never cut; `cut` leaves out the pairs whose target alone is too long. The report counts both."""
 
     cut: Literal["end", "start"] = "end"
     """Which part of the context `overflow: cut` removes."""

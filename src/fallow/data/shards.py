@@ -34,6 +34,7 @@ def write_shards(
     name: str,
     source: str,
     shard_tokens: int = SHARD_TOKENS,
+    checksum: bool = True,
     progress: Progress = lambda _: None,
 ) -> Index:
     """Tokenise documents into shards in `folder`, or finish what an earlier call began there.
@@ -48,13 +49,14 @@ def write_shards(
         name: of the source, for messages.
         source: fingerprint of the documents.
         shard_tokens: a shard ends with the document that reaches this size.
+        checksum: compare the bytes of shards that are there, not only their sizes.
         progress: is told how many characters were done.
 
     Raises:
         UserError: the folder holds shards of another text or tokenizer; there is no text; the disk is full.
     """
     index = _begin(tokenizer, folder, name, source)
-    good = [not index.damage(folder, number) for number in range(len(index.shards))]
+    good = [not index.damage(folder, number, checksum=checksum) for number in range(len(index.shards))]
     if index.complete and all(good):
         return index
     stream = iter(documents)

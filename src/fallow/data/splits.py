@@ -189,8 +189,9 @@ class _Opener:
     def _shards(self, source: TextSource, part: Part, valid_share: float, name: str) -> Shards:
         folder = self.folder / name
         if self.prepare:
-            refuse_altered(folder, checksum=self.checksum)
-            prepare_source(source, part, valid_share, self.tokenizer, folder, name, self.progress)
+            good = refuse_altered(folder, checksum=self.checksum)  # so that nothing is compared twice
+            checksum = self.checksum and not good
+            prepare_source(source, part, valid_share, self.tokenizer, folder, name, self.progress, checksum=checksum)
         elif not (folder / INDEX).exists():
             raise UserError(f"{folder} does not exist. Let the first process prepare the data.")
         shards = Shards(folder, checksum=False)

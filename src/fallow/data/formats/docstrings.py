@@ -25,8 +25,8 @@ _WORDS, _TARGET, _SOURCE = range(3, 41), 300, 2000
 def read_docstrings(role: Role, cache: Path) -> list[Pair]:
     """(Source of a function without its docstring, first paragraph of the docstring), split by module.
 
-    Left out: functions without a body of their own, paragraphs under 3 or over 40 words or over 300 characters, sources over
-    2,000 characters, and every repeated source or repeated pair. Made in a few seconds, then kept as JSONL in `cache`.
+    Left out: functions without a body of their own, paragraphs under 3 or over 40 words or over 300 characters, sources
+    over 2,000 characters, and every repeated source or repeated pair. Made in seconds, then kept as JSONL in `cache`.
     """
     tag = hashlib.sha256(f"{_VERSION} {sys.version}".encode()).hexdigest()[:8]
     file = cache / f"docstrings-{tag}.jsonl"

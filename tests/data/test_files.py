@@ -1,0 +1,108 @@
+import gzip
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from fallow.data.files import read_file
+from fallow.data.settings import TextSource
+from fallow.data.sources import read_source, source_fingerprint
+from fallow.errors import UserError
+
+
+def texts(path: Path, field: str = "text") -> list[str]:
+    return [document.text for document in read_source(TextSource(path=str(path), field=field))]
+
+
+def test_every_form_gives_the_same_documents(tmp_path: Path) -> None:
+    rows = ["first", "", "second \u00e9"]
+    lines = "".join(json.dumps({"text": row}) + "\n" for row in rows)
+    (tmp_path / "a.jsonl").write_text(lines, encoding="utf-8")
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = sys.modules["pyarrow"].table({"text": rows, "other": [1, 2, 3]})
+    parquet.write_table(table, tmp_path / "c.parquet")
+    expected = ["first", "second \u00e9"]
+    assert [texts(tmp_path / name) for name in ("a.jsonl", "b.jsonl.gz", "c.parquet")] == [expected] * 3
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "d.txt").write_text("third", encoding="utf-8")
+    (tmp_path / "notes.md").write_text("left out", encoding="utf-8")
+    assert texts(tmp_path) == expected * 3 + ["third"]
+
+
+def test_a_long_text_is_cut_at_blank_lines(tmp_path: Path) -> None:
+    paragraphs = [f"paragraph {i} " * 800 + "\n\n" for i in range(30)]
+    path = tmp_path / "long.txt"
+    path.write_text("".join(paragraphs), encoding="utf-8")
+    pieces = texts(path)
+    assert "".join(pieces) == "".join(paragraphs)
+    assert 4 < len(pieces) < 10
+    assert all(piece.endswith("\n\n") for piece in pieces)
+    (tmp_path / "packed.txt.gz").write_bytes(gzip.compress(path.read_bytes()))
+    assert texts(tmp_path / "packed.txt.gz") == pieces
+
+
+def test_another_field(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"content": "x"}\n', encoding="utf-8")
+    assert texts(path, field="content") == ["x"]
+    with pytest.raises(UserError, match=r"a\.jsonl:1 has no field text\. It has: content"):
+        texts(path)
+    with pytest.raises(UserError, match="Did you mean content"):
+        texts(path, field="contents")
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "message"),
+    [
+        ("a.txt", b"", r"a\.txt is empty \(0 bytes\)"),
+        ("a.txt", b"abc\nd\xfff", r"a\.txt is not UTF-8: byte 0xff at offset 5\."),
+        ("a.jsonl", b'{"text": "a"}\n{"text": "\xe9"}\n', r"a\.jsonl is not UTF-8: byte 0xe9 at offset 24\."),
+        ("a.jsonl.gz", gzip.compress(b'{"text": "\xe9"}\n'), "byte 0xe9 at offset 10 of its unpacked text"),
+        ("a.jsonl.gz", gzip.compress(b"x" * 9999)[:-12], "is damaged after byte"),
+        ("a.jsonl.gz", b"plain", "is damaged after byte 0"),
+        ("a.jsonl", b'{"text": "a"}\n{"text"\n', r"a\.jsonl:2 is not JSON"),
+        ("a.jsonl", b"[1]\n", r"a\.jsonl:1 is not a JSON object, but list"),
+        ("a.jsonl", b'{"text": 3}\n', "has int in text"),
+        ("a.jsonl", b'{"text": ""}\n', "holds no text"),
+        ("a.parquet", b"not parquet", "is not a Parquet file"),
+    ],
+)
+def test_bad_files(tmp_path: Path, name: str, raw: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(raw)
+    with pytest.raises(UserError, match=message):
+        list(read_file(tmp_path / name))
+
+
+def test_bad_paths(tmp_path: Path) -> None:
+    (tmp_path / "corpus.txt").write_text("x", encoding="utf-8")
+    (tmp_path / "corpus.pdf").write_text("x", encoding="utf-8")
+    (tmp_path / "empty").mkdir()
+    for path, message in [
+        ("corpuss.txt", r"Did you mean .*corpus\.txt"),
+        ("corpus.pdf", r"ends in \.pdf"),
+        ("empty", "holds no file ending in"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            texts(tmp_path / path)
+
+
+def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    (tmp_path / "a.parquet").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"pip install 'fallow\[data\]'"):
+        texts(tmp_path / "a.parquet")
+
+
+def test_the_fingerprint_follows_the_content(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("x" * 200_000, encoding="utf-8")
+    source = TextSource(path=str(path))
+    before = source_fingerprint(source)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "a.txt").write_bytes(path.read_bytes())
+    assert source_fingerprint(TextSource(path=str(tmp_path / "b" / "a.txt"), weight=2, domain="moved")) == before
+    path.write_text("x" * 199_999 + "y", encoding="utf-8")
+    assert source_fingerprint(source) != before
+    assert source_fingerprint(source, "train", 0.1) != source_fingerprint(source)
