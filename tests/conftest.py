@@ -1,0 +1,7 @@
+"""Settings that hold for all tests."""
+
+from hypothesis import settings
+
+# The same examples every time, and no time limit for one: a busy machine must not turn a test red.
+settings.register_profile("house", deadline=None, derandomize=True)
+settings.load_profile("house")
