@@ -1,0 +1,66 @@
+"""Model folders as commands take them."""
+
+from pathlib import Path
+from typing import Any
+
+from fallow.errors import UserError
+
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+
+
+def check_folder(folder: str) -> None:
+    """Refuse what holds no model, before anything heavy is imported.
+
+    Raises:
+        UserError: the folder is absent, or neither a Hugging Face nor a fallow one.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise UserError(f"{path} is not a folder. Name the folder of a model, such as runs/demo/NAME/model")
+    if (path / "config.json").is_file() or (path / "fallow.json").is_file():
+        return
+    inside = path / "model"
+    hint = f"Did you mean {inside}?" if (inside / "config.json").is_file() else "A model's folder has a config.json"
+    raise UserError(f"{path} holds no model. {hint}")
+
+
+def open_model(folder: str, tokenizer: str = "", device: str = "") -> tuple[Any, Any]:
+    """The model of a folder, merged or not, in evaluation mode, and its tokenizer.
+
+    Raises:
+        UserError: no tokenizer, one with more tokens than the model knows, weights that cannot be read, no such device.
+    """
+    home = tokenizer or folder
+    if not tokenizer and not any(Path(folder, name).is_file() for name in _TOKENIZERS):
+        raise UserError(f"{folder} holds no tokenizer. Name the folder of one with --tokenizer")
+    import torch
+    from transformers.utils import logging
+
+    from fallow.data.tokenizer import load_tokenizer
+    from fallow.evaluate.generation import check_vocabulary
+    from fallow.folder import load
+
+    logging.disable_progress_bar()
+    where = _device(torch, device)
+    words = load_tokenizer(home)
+    try:
+        model: Any = load(folder)
+    except UserError:
+        raise
+    except Exception as error:  # transformers and safetensors raise many kinds for damaged folders
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{folder} holds a model that cannot be loaded: {first}") from error
+    check_vocabulary(model, words)
+    return model.eval().to(where), words
+
+
+def _device(torch: Any, name: str) -> Any:
+    if not name:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"device is {name}, which torch does not know. Write cpu or cuda") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"device is {name}, but torch sees no CUDA device here. Write cpu")
+    return device

@@ -1,0 +1,150 @@
+"""The model card of a trained model: README.md beside its weights."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fallow import __version__
+
+Plain = Mapping[str, Any]
+"""What JSON can hold."""
+
+
+def model_card(recipe: Plain, stage: Plain, record: Plain) -> str:
+    """The text of README.md: what the model is, how it was made, what it cost, what it scored, how to load it.
+
+    Only what was recorded is said; what is absent is left out.
+
+    Args:
+        recipe: the recipe's values; `name` and `description` are used.
+        stage: the stage's values: name, label, model, method, dataset, optimizer, batch and so on.
+        record: what the stage measured: `training` (counts, FLOPs, speed, memory), `scores`, `data`, and `grid`.
+    """
+    training, scores = record.get("training", {}), record.get("scores", {})
+    title = f"{recipe.get('name', 'fallow')}: {stage.get('label') or stage.get('name', '')}"
+    parts = [
+        _front_matter(recipe, stage),
+        f"# {_inline(title)}\n",
+        _introduction(recipe, stage),
+        _section("Method", _method(stage, training)),
+        _section("Parameters and cost", _cost(training)),
+        _section("Data", _data(stage, record.get("data", {}))),
+        _section("Results", _results(training, scores)),
+        _use(scores),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _front_matter(recipe: Plain, stage: Plain) -> str:
+    import yaml
+
+    method = str(stage.get("method", {}).get("name", ""))
+    facts: dict[str, Any] = {
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": [tag for tag in ("fallow", method, str(recipe.get("name", ""))) if tag],
+    }
+    path = str(stage.get("model", {}).get("path", ""))
+    if path.startswith("hub:"):
+        facts["base_model"] = path.removeprefix("hub:")
+    return f"---\n{yaml.safe_dump(facts, sort_keys=False)}---\n"
+
+
+def _introduction(recipe: Plain, stage: Plain) -> str:
+    about = _inline(str(recipe.get("description", "")))
+    made = f"Stage `{stage.get('name', '')}` of the recipe `{recipe.get('name', '')}`, trained by fallow {__version__}."
+    return f"{made} {about}".strip() + "\n"
+
+
+def _method(stage: Plain, training: Plain) -> list[tuple[str, str]]:
+    method = dict(stage.get("method", {}))
+    rows = [("method", str(method.pop("name", "")))]
+    rows += [(key, str(value)) for key, value in method.items()]
+    model = stage.get("model", {})
+    config = model.get("config") or {}
+    begins = f"stage {model['stage']}" if model.get("stage") else model.get("path") or ""
+    rows.append(("begins with", begins or f"random weights ({config.get('model_type', 'new model')})"))
+    rate = stage.get("optimizer", {}).get("lr")
+    rows.append(("peak learning rate", "" if rate is None else f"{rate:g}"))
+    rows.append(("global batch", _counted(stage.get("batch", {}).get("sequences"), "sequences")))
+    rows.append(("updates", _counted(training.get("steps"), "")))
+    rows.append(("tokens with a loss", _counted(training.get("tokens"), "")))
+    return rows
+
+
+def _cost(training: Plain) -> list[tuple[str, str]]:
+    counts, memory = training.get("counts", {}), training.get("memory", {})
+    positions, nonzero = counts.get("positions"), counts.get("nonzero")
+    rows = [("parameters", _counted(positions, "")), ("of them not zero while training", _counted(nonzero, ""))]
+    if positions and nonzero is not None:
+        rows.append(("density of the whole model", f"{nonzero / positions:.4f}"))
+    for key, title in (
+        ("flops", "training FLOPs, needed"),
+        ("flops_executed", "training FLOPs, executed"),
+        ("flops_dense", "training FLOPs of a dense model"),
+    ):
+        rows.append((title, "" if training.get(key) is None else f"{training[key]:.4g}"))
+    if training.get("reduction") is not None and training.get("ceiling") is not None:
+        rows.append(("reduction, and its ceiling", f"{training['reduction']:.3f}x of {training['ceiling']:.3f}x"))
+    speed = training.get("tokens_per_second")
+    rows.append(("measured speed", "" if speed is None else f"{speed:,.0f} tokens/s"))
+    rows.append(("weights, gradients, optimizer states, indices", _counted(memory.get("total"), "bytes")))
+    return rows
+
+
+def _data(stage: Plain, report: Plain) -> list[tuple[str, str]]:
+    rows = [("data set", str(stage.get("dataset", "")))]
+    for name, facts in report.items():
+        if isinstance(facts, Mapping):
+            rows.append((str(name), ", ".join(f"{key} {_shown(value)}" for key, value in facts.items())))
+    return rows
+
+
+def _results(training: Plain, scores: Plain) -> list[tuple[str, str]]:
+    split = f" ({scores['split']})" if scores.get("split") else ""
+    rows = []
+    for key, title in (("loss", "loss"), ("perplexity", "perplexity"), ("bleu", "BLEU")):
+        if scores.get(key) is not None:
+            rows.append((f"{title}{split}", f"{scores[key]:.4f}"))
+    rows.append(("BLEU signature", str(scores.get("signature", ""))))
+    if scores.get("num_contexts") is not None:
+        rows.append(("contexts decoded", f"{scores['num_contexts']} of {scores.get('num_contexts_total', '?')}"))
+    rows += [(f"validation {key}", f"{value:.4f}") for key, value in training.get("validation", {}).items()]
+    return rows
+
+
+def _use(scores: Plain) -> str:
+    # A model tuned on pairs expects the end token between context and text, as in training.
+    prompt = '"..." + tokenizer.eos_token' if "bleu" in scores else '"..."'
+    return f"""\
+## Use
+
+The weights are stock ones: transformers loads them without fallow.
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+folder = "."  # the folder of this file
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForCausalLM.from_pretrained(folder)
+inputs = tokenizer({prompt}, return_tensors="pt")
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=64)[0]))
+```
+"""
+
+
+def _section(title: str, rows: Sequence[tuple[str, str]]) -> str:
+    said = [f"| {_inline(key)} | {_inline(value)} |" for key, value in rows if value]
+    return "\n".join([f"## {title}\n", "| | |", "| --- | --- |", *said, ""]) if said else ""
+
+
+def _counted(value: Any, unit: str) -> str:
+    return "" if value is None else f"{value:,} {unit}".strip()
+
+
+def _shown(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _inline(text: str) -> str:
+    """On one line, with nothing that Markdown would take for a column or an element."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

@@ -1,0 +1,79 @@
+from typing import Any
+
+import pytest
+import yaml
+
+from fallow.hf.card import model_card
+
+RECIPE = {"name": "spdf-demo", "description": "Sparse, then\n dense."}
+STAGE = {
+    "name": "tune", "label": "75% sparse | tuned <densely>", "method": {"name": "sparse", "sparsity": 0.75},
+    "model": {"config": {}, "path": "", "stage": "pretrain"}, "dataset": "pairs", "optimizer": {"lr": 0.002},
+    "batch": {"sequences": 16, "micro": 16},
+}  # fmt: skip
+RECORD: dict[str, Any] = {
+    "training": {
+        "steps": 120, "tokens": 61440, "tokens_per_second": 11201.4, "flops": 3.95e13, "flops_dense": 5.92e13,
+        "flops_executed": 5.92e13, "reduction": 1.498, "ceiling": 1.53, "validation": {"loss": 2.5},
+        "counts": {"positions": 4000, "stored": 1000, "trainable": 1000, "nonzero": 1000}, "memory": {"total": 16384},
+    },
+    "scores": {"split": "test", "loss": 2.3979, "bleu": 12.4, "signature": "nrefs:1|case:mixed", "num_contexts": 200,
+               "num_contexts_total": 812},
+    "data": {"pairs-train": {"read": 4000, "kept": 3990}},
+}  # fmt: skip
+
+
+def front(card: str) -> dict[str, Any]:
+    _, matter, _ = card.split("---\n", 2)
+    facts: dict[str, Any] = yaml.safe_load(matter)
+    return facts
+
+
+def test_front_matter_is_what_the_hub_reads() -> None:
+    facts = front(model_card(RECIPE, STAGE, RECORD))
+    assert facts == {
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["fallow", "sparse", "spdf-demo"],
+    }
+    tuned = {**STAGE, "model": {"path": "hub:openai-community/gpt2"}}
+    assert front(model_card(RECIPE, tuned, RECORD))["base_model"] == "openai-community/gpt2"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "# spdf-demo: 75% sparse \\| tuned &lt;densely>",
+        "| method | sparse |",
+        "| sparsity | 0.75 |",
+        "| begins with | stage pretrain |",
+        "| peak learning rate | 0.002 |",
+        "| global batch | 16 sequences |",
+        "| parameters | 4,000 |",
+        "| density of the whole model | 0.2500 |",
+        "| training FLOPs, needed | 3.95e+13 |",
+        "| training FLOPs, executed | 5.92e+13 |",
+        "| reduction, and its ceiling | 1.498x of 1.530x |",
+        "| measured speed | 11,201 tokens/s |",
+        "| pairs-train | read 4,000, kept 3,990 |",
+        "| loss (test) | 2.3979 |",
+        "| BLEU (test) | 12.4000 |",
+        "| BLEU signature | nrefs:1\\|case:mixed |",
+        "| contexts decoded | 200 of 812 |",
+    ],
+)
+def test_what_was_recorded_is_said(line: str) -> None:
+    assert line in model_card(RECIPE, STAGE, RECORD).splitlines()
+
+
+def test_pairs_are_prompted_with_the_end_token() -> None:
+    assert 'tokenizer("..." + tokenizer.eos_token' in model_card(RECIPE, STAGE, RECORD)
+    assert "eos_token" not in model_card(RECIPE, STAGE, {**RECORD, "scores": {"loss": 1.0}})
+
+
+def test_what_is_absent_is_left_out() -> None:
+    card = model_card({"name": "r"}, {"name": "s", "model": {"config": {"model_type": "gpt2"}}}, {})
+    assert "## Results" not in card
+    assert "None" not in card
+    assert "| begins with | random weights (gpt2) |" in card
+    assert "from_pretrained" in card
