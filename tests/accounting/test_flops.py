@@ -33,7 +33,7 @@ def test_dense_models_equal_torchs_counter(meta_model: nn.Module) -> None:
 
 
 def test_the_materialise_path_executes_what_a_dense_model_does(make: Callable[..., nn.Module]) -> None:
-    model = make("gpt2", "cpu")
+    model = make("gpt2")
     dense = count_flops(model, CONTEXT)
     convert(model, "sparse", sparsity=0.75)
     sparse = count_flops(model, CONTEXT)
