@@ -147,7 +147,10 @@ def _curves(results: Results, style: Mapping[str, int]) -> str:
                 frozenset({"train"}): "Training loss.",
             }.get(frozenset(kinds), "Validation loss.")
             cut = " The steep start lies above the frame." if shown_range(series)[2] else ""
-            figures.append(f"<figure><h3>{escape(stage)}</h3><div class="wide">{chart}</div><figcaption>{caption}{cut}</figcaption></figure>\n")
+            figures.append(
+                f'<figure><h3>{escape(stage)}</h3><div class="wide" tabindex="0">{chart}</div>'
+                f"<figcaption>{caption}{cut}</figcaption></figure>\n"
+            )
     if not figures:
         return ""
     return f'<section aria-labelledby="curves"><h2 id="curves">Loss</h2>{"".join(figures)}</section>\n'
