@@ -87,7 +87,7 @@ def test_the_best_weights_of_the_checkpoint_before_stay(tmp_path: Path) -> None:
 
 
 def test_killed_at_random_moments(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.train.kills", str(tmp_path), "6"]
+    command = [sys.executable, "-m", "tests.train.kills", str(tmp_path), "4"]
     done = run(command)
     assert done.returncode == 0, done.stderr
     moments = json.loads((tmp_path / "moments.json").read_text())

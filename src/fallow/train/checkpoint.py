@@ -116,12 +116,16 @@ class Checkpoints:
 
     def _not_saved(self, step: int, reason: str, tensors: Tensors) -> str:
         needed = sum(t.numel() * t.element_size() for t in tensors.values())
-        room = f"A checkpoint needs {needed / 1e6:,.1f} MB"
+        room = f"A checkpoint needs {_size(needed)}"
         if self.folder.is_dir():
-            room += f", {shutil.disk_usage(self.folder).free / 1e6:,.1f} MB are free"
+            room += f", {_size(shutil.disk_usage(self.folder).free)} are free"
         paths = self._paths()
         kept = f"The checkpoint of step {int(paths[-1].name[5:])} is whole" if paths else "No checkpoint exists yet"
         return (
             f"saving step {step} in {self.folder} failed: {reason}. {room}. {kept}. "
             "Make room and run the same command again."
         )
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.2f} MB"

@@ -195,6 +195,8 @@ def reshard(model: nn.Module) -> None:
     A forward without a backward (validation) leaves the outermost unit gathered, and its parameters would then be
     read as plain, whole tensors.
     """
+    if not (dist.is_available() and dist.is_initialized()):
+        return
     from torch.distributed.fsdp import FSDPModule
 
     for module in model.modules():

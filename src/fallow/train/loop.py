@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -76,7 +77,11 @@ class Loop:
         self.plan = Plan.of(settings, mixture, mesh.world)
         self.model = shard(model, mesh, settings.precision)
         self.method, self.mixture, self.settings, self.mesh, self.folder = method, mixture, settings, mesh, Path(folder)
-        self.callbacks, self.validate, self.identity = tuple(callbacks), validate, identity or {}
+        self.callbacks, self.validate, self.identity = (
+            tuple(callbacks),
+            validate,
+            json.loads(json.dumps(identity or {})),
+        )
         self.objective = objective or NextToken(settings.label_smoothing)
         self.optimizer = build_optimizer(model, method, settings.optimizer)
         self.parameters = list(trainable(model).values())
@@ -165,7 +170,7 @@ class Loop:
         with self.autocast():
             loss: torch.Tensor = self.objective(self.model, batch) / num_tokens
         # FSDP2 averages gradients over processes; ours are parts of a sum.
-        (loss * self.mesh.world if self.mesh.world > 1 else loss).backward()
+        torch.autograd.backward(loss * self.mesh.world if self.mesh.world > 1 else loss)
         return loss.detach()
 
     def agree(self, losses: Sequence[torch.Tensor], local: list[torch.Tensor]) -> tuple[float, float]:
