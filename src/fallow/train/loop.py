@@ -77,11 +77,8 @@ class Loop:
         self.plan = Plan.of(settings, mixture, mesh.world)
         self.model = shard(model, mesh, settings.precision)
         self.method, self.mixture, self.settings, self.mesh, self.folder = method, mixture, settings, mesh, Path(folder)
-        self.callbacks, self.validate, self.identity = (
-            tuple(callbacks),
-            validate,
-            json.loads(json.dumps(identity or {})),
-        )
+        self.callbacks, self.validate = tuple(callbacks), validate
+        self.identity = json.loads(json.dumps(identity or {}))  # as a checkpoint will give it back
         self.objective = objective or NextToken(settings.label_smoothing)
         self.optimizer = build_optimizer(model, method, settings.optimizer)
         self.parameters = list(trainable(model).values())
