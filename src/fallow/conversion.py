@@ -77,7 +77,9 @@ class ConversionReport:
             groups[group] = groups.get(group, 0) + 1
         for (ending, shape, entries, terms, path), count in groups.items():
             density = entries / (shape[0] * shape[1])
-            lines.append(f"  {count:3d} x {ending} {shape[0]} x {shape[1]}: {terms}, density {density:.4f}, path {path}")
+            lines.append(
+                f"  {count:3d} x {ending} {shape[0]} x {shape[1]}: {terms}, density {density:.4f}, path {path}"
+            )
         lines.extend(f"  left {name}: {reason}" for name, reason in self.left)
         return "\n".join(lines)
 
@@ -109,7 +111,8 @@ def convert(
         What was converted and what was left.
 
     Raises:
-        UserError: unknown method, setting, path or target, or a model that is converted already; nothing is changed then.
+        UserError: unknown method, setting, path or target, or a model that is converted
+            already; nothing is changed then.
 
     >>> net = nn.Sequential(nn.ModuleList([nn.Linear(8, 8), nn.Linear(8, 16)]), nn.Linear(16, 4))
     >>> report = convert(net, "sparse", sparsity=0.5)
@@ -118,7 +121,9 @@ def convert(
     """
     if isinstance(method, Method):
         if settings:
-            raise UserError(f"{next(iter(settings))} has no effect beside a method instance. Give it to the method instead")
+            raise UserError(
+                f"{next(iter(settings))} has no effect beside a method instance. Give it to the method instead"
+            )
     else:
         method = method_of(method, **settings)
     path_of(path)
@@ -146,15 +151,15 @@ def convert(
     if plan:
         setattr(model, RECORD, Record(method, tuple(targets), seed, path))
         if hasattr(model, "save_pretrained"):
-            model.save_pretrained = types.MethodType(_save_unmerged, model)
+            vars(model)["save_pretrained"] = types.MethodType(_save_unmerged, model)
     return ConversionReport(tuple(converted), left)
 
 
 def merge(model: nn.Module) -> nn.Module:
     """Put stock layers back, in place, with the same outputs; returns the model.
 
-    A model that is not converted is returned as it is. What was sparse is an ordinary dense weight with zeros afterwards;
-    it loads anywhere with `from_pretrained`.
+    A model that is not converted is returned as it is. What was sparse is an ordinary dense weight with zeros
+    afterwards; it loads anywhere with `from_pretrained`.
     """
     for name, layer in reparam_layers(model).items():
         merged = layer.merge()
@@ -210,7 +215,7 @@ def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
 
 
 def _save_unmerged(model: nn.Module, save_directory: str, **_: object) -> None:
-    """What `save_pretrained` does on a converted model: the folder of `fallow.save`, which nothing mistakes for a plain one."""
+    """What `save_pretrained` does on a converted model: the folder of `fallow.save`, never a plain one."""
     from fallow.folder import save
 
     save(model, save_directory)

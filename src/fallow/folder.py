@@ -27,8 +27,8 @@ def save(model: nn.Module, folder: str | Path) -> None:
     """Write a model, converted or not, so that `load` gives it back bit for bit.
 
     A model that is not converted is saved by its own `save_pretrained`. A converted one becomes `fallow.json` (method,
-    seed, configuration, a checksum of every support) and `fallow.safetensors` (the parameters that exist: values, factors,
-    biases and so on; no indices, they follow from seed and layer names), beside a `config.json` whose model type makes
+    seed, configuration, a checksum of every support) and `fallow.safetensors` (the parameters that exist: values,
+    factors, biases and so on; no indices, they follow from seed and layer names), beside a `config.json` whose model type makes
     transformers stop with directions instead of loading random weights.
     """
     record: Record | None = getattr(model, RECORD, None)
@@ -92,7 +92,7 @@ def is_unmerged(folder: Path) -> bool:
 
 
 def build(config: dict[str, Any], architecture: str = "") -> nn.Module:
-    """A model with fresh weights from a Hugging Face configuration given as values; a causal LM unless a class is named.
+    """A model with fresh weights from the values of a Hugging Face configuration; by default a causal LM.
 
     Raises:
         UserError: no model type, an unknown one, or a value its configuration does not have.

@@ -78,7 +78,8 @@ class Key:
 
     def uniform(self, num: int, start: int = 0) -> NDArray[np.float64]:
         """`num` numbers uniform in [0, 1) with 53 random bits."""
-        return (self.words(num, start) >> np.uint64(11)) * (1.0 / (1 << 53))
+        whole: NDArray[np.float64] = (self.words(num, start) >> np.uint64(11)).astype(np.float64)
+        return whole * (1.0 / (1 << 53))
 
     def integers(self, num: int, bound: int, start: int = 0) -> NDArray[np.int64]:
         """`num` integers in [0, bound), independent draws.

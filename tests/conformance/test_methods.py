@@ -1,4 +1,4 @@
-"""The battery that every method passes. The oracles: autograd in float64, transformers' own loading, torch's FLOP counter."""
+"""The battery that every method passes. Oracles: autograd in float64, transformers' loading, torch's FLOP counter."""
 
 import copy
 import json
@@ -43,7 +43,9 @@ def test_density_is_exact_and_only_blocks_are_converted(row: Row, family: str) -
         return
     assert report.num_entries == pytest.approx(row.density * report.num_positions, abs=len(sites))
     assert all(".layers." in f".{c.name}" or ".h." in c.name or ".layer." in c.name for c in report.converted)
-    per_block = {"gpt2": 4, "gpt_neox": 4, "llama": 7, "llama tied": 7, "qwen2": 7, "qwen3": 7, "mistral": 7}.get(family, 6)
+    per_block = {"gpt2": 4, "gpt_neox": 4, "llama": 7, "llama tied": 7, "qwen2": 7, "qwen3": 7, "mistral": 7}.get(
+        family, 6
+    )
     assert len(report.converted) == 2 * per_block
     embeddings = model.get_input_embeddings()
     assert int(embeddings.weight.count_nonzero()) > 0.9 * embeddings.weight.numel()
@@ -178,7 +180,11 @@ def test_zeros_stay_zero_through_decay_momentum_and_clipping(row: Row, optimizer
     for name, zero in zeros.items():
         weight = merged.get_submodule(name).weight.detach()
         weight = weight.t() if weight.shape != zero.shape else weight
-        weight = weight if weight.shape == zero.shape and torch.equal(weight[zero], torch.zeros(int(zero.sum()))) else weight.t()
+        weight = (
+            weight
+            if weight.shape == zero.shape and torch.equal(weight[zero], torch.zeros(int(zero.sum())))
+            else weight.t()
+        )
         assert int(weight[zero].count_nonzero()) == 0, name
         assert not torch.equal(weight, before[name])
 

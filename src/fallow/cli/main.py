@@ -53,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_PIPE
     except OSError as error:
         return _fail(command, str(error), 1, debug)
-    except KeyboardInterrupt:
-        return _fail(command, "interrupted.", EXIT_INTERRUPTED, debug)
+    except KeyboardInterrupt as stop:
+        return _fail(command, str(stop) or "interrupted.", EXIT_INTERRUPTED, debug)
 
 
 def _dispatch(command: str, arguments: list[str]) -> int:

@@ -30,7 +30,8 @@ class Operands(NamedTuple):
 
     def flat(self) -> Tensor:
         """Row-major positions of the sparse entries, int64."""
-        assert self.row_pointers_o is not None and self.columns_n is not None
+        assert self.row_pointers_o is not None
+        assert self.columns_n is not None
         return flat_positions(self.row_pointers_o, self.columns_n, self.shape[1])
 
 

@@ -13,7 +13,7 @@ from fallow.supports import Support
 
 
 class ReparamLinear(nn.Module):
-    r"""A linear layer whose weight is the sum of the terms that are present:
+    r"""A linear layer whose weight is the sum of the terms that are present.
 
         W = base + (alpha / rank) * B @ A + scatter(values, support)
 
@@ -53,8 +53,8 @@ class ReparamLinear(nn.Module):
     def from_layer(cls, module: nn.Module, site: Site, terms: Terms, path: str = "materialise") -> "ReparamLinear":
         """From a stock layer; parameters keep its type and device.
 
-        The base takes over the layer's weight, the sparse values are the weight at the support (times the term's scale),
-        A is Kaiming-uniform and B zero. On the meta device sizes are set and nothing is drawn.
+        The base takes over the layer's weight, the sparse values are the weight at the support (times the term's
+        scale), A is Kaiming-uniform and B zero. On the meta device sizes are set and nothing is drawn.
         """
         layer = cls(site, terms, path)
         weight = dense_weight(module).detach()
@@ -92,12 +92,12 @@ class ReparamLinear(nn.Module):
 
     @property
     def in_features(self) -> int:
-        """d_in"""
+        """Columns of W, d_in."""
         return self.site.shape[1]
 
     @property
     def out_features(self) -> int:
-        """d_out"""
+        """Rows of W, d_out."""
         return self.site.shape[0]
 
     @property
@@ -116,7 +116,7 @@ class ReparamLinear(nn.Module):
 
     @property
     def density(self) -> float:
-        """nnz / (d_out * d_in)"""
+        """Share of the entries of W that can differ from zero."""
         return self.nnz / (self.site.shape[0] * self.site.shape[1])
 
     @property
@@ -144,7 +144,7 @@ class ReparamLinear(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (..., d_in) -> (..., d_out), computed by the layer's path; under autocast in its type, as `nn.Linear`."""
+        """X (..., d_in) -> (..., d_out), computed by the layer's path; under autocast in its type, as `nn.Linear`."""
         device = x.device.type
         if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
             x = x.to(torch.get_autocast_dtype(device))

@@ -1,6 +1,6 @@
 """The terms a weight can be made of. A method only chooses terms; the layer holds them.
 
-    W  =  base  +  (alpha / rank) B A  +  scatter(values, support)
+W  =  base  +  (alpha / rank) B A  +  scatter(values, support)
 """
 
 from dataclasses import dataclass, replace
@@ -44,8 +44,8 @@ class LowRank:
 class Sparse:
     """scatter(values, support): nnz values on a fixed support, the start taken from the layer's weight at the support.
 
-    The support is drawn when the layer is made (and only sized on the meta device), part by part: a fused QKV projection
-    has the same number of entries in Q, in K and in V, as three separate ones would.
+    The support is drawn when the layer is made (and only sized on the meta device), part by part: a fused QKV
+    projection has the same number of entries in Q, in K and in V, as three separate ones would.
     """
 
     kind: Kind

@@ -37,8 +37,8 @@ class Method(ABC):
         values = {f"{name}.values" for name, layer in reparam_layers(model).items() if layer.values is not None}
         return values | {name for name, parameter in model.named_parameters() if parameter.ndim >= 2}
 
-    def after_step(self, model: nn.Module, step: int) -> None:
-        """Called after each optimizer update, with the number of updates made. Most methods do nothing."""
+    def after_step(self, model: nn.Module, step: int) -> None:  # noqa: B027 - most methods have nothing to do here
+        """Called after each optimizer update, with the number of updates made."""
 
 
 def reparam_layers(model: nn.Module) -> dict[str, ReparamLinear]:

@@ -13,8 +13,8 @@ from fallow.random import Key
 class Dense(Method):
     """Ordinary training of every weight; no layer is touched.
 
-    It is also SPDF's second phase (Thangarasa et al., 2023, arXiv 2303.10464): a merged sparse model is an ordinary dense
-    model again, and its zeros get gradients like any other entry.
+    It is also SPDF's second phase (Thangarasa et al., 2023, arXiv 2303.10464): a merged sparse model is an ordinary
+    dense model again, and its zeros get gradients like any other entry.
 
     >>> Dense().plan({}, Key(0))
     {}

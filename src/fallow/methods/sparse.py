@@ -35,8 +35,8 @@ class Sparse(Method):
     >>> convert(nn.Sequential(net), Sparse(sparsity=0.75)).num_entries
     1024
 
-    Differs from the paper: nothing with the default settings. The published runs store dense weights and masks; here the
-    zeros do not exist. `parametrization: supar` is a later rule that the paper did not use.
+    Differs from the paper: nothing with the default settings. The published runs store dense weights and masks; here
+    the zeros do not exist. `parametrization: supar` is a later rule that the paper did not use.
     """
 
     name: ClassVar[str] = "sparse"
@@ -45,14 +45,15 @@ class Sparse(Method):
     """Share of entries that do not exist: 0.5 and 0.75 in the paper. Higher saves more and costs more quality."""
 
     support: str = "uniform"
-    """Kind of support: uniform (the paper), n:m such as 1:4, vector:HEIGHT, block:SIZE; the latter suit fast kernels."""
+    """Kind of support: uniform (the paper), n:m such as 1:4, vector:HEIGHT, block:SIZE; the latter suit
+    fast kernels."""
 
     distribution: Literal["uniform", "er", "erk"] = "uniform"
     """How the density is spread over the matrices; the paper gives every matrix the same."""
 
     parametrization: Literal["standard", "supar"] = "standard"
     """`supar` multiplies initial values by 1 / sqrt(density) and the Adam rate of the values by 1 / density, so that a
-    rate tuned on the dense model fits every sparsity (Dey et al., 2024, arXiv 2405.15743); `standard` is the paper's."""
+    rate tuned on the dense model fits every sparsity (Dey et al., 2024, arXiv 2405.15743); `standard` is SPDF's."""
 
     revive: Literal["zeros", "normal"] = "zeros"
     """How the missing entries start when a later stage wakes them up for dense training: at zero (the paper), or normal

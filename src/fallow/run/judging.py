@@ -39,7 +39,7 @@ def judge(model: nn.Module, tokenizer: Any, splits: Splits, stage: Stage, say: S
                 say(f"  generated {done} of {total} texts")
                 shown = done
 
-        found = evaluate_pairs(model, tokenizer, pairs.groups(), stage.decoding, progress=progress)
+        found = evaluate_pairs(model, tokenizer, pairs.groups(), stage.decoding, encode=pairs.prompt, progress=progress)
         scores |= {**found.to_dict(), "samples": found.samples(NUM_SAMPLES)}
     return scores
 

@@ -9,17 +9,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fallow.config import to_dict
 from fallow.data.settings import Data, TextData
 from fallow.data.splits import Splits, open_data, open_tokenizer
 from fallow.errors import UserError
-from fallow.folder import write_json, write_text
+from fallow.folder import load, write_json, write_text
+from fallow.hf.card import model_card
 from fallow.run.judging import judge
 from fallow.run.output import Output
 from fallow.run.recipe import Recipe
-from fallow.run.results import collect
 from fallow.run.rehearsal import rehearsal_of
+from fallow.run.results import collect
 from fallow.run.stage import Stage
-from fallow.run.training import Bench, StoppedBySignal, Trained, train
+from fallow.run.training import Bench, Trained, train
 from fallow.train import Mesh
 
 
@@ -102,7 +104,7 @@ def _stage(bench: Bench, stage: Stage, splits: Splits, folder: Path) -> dict[str
     if bench.mesh.is_main and trained.model is not None:
         scores = judge(trained.model, bench.tokenizer, splits, stage, bench.say)
         record = {"stage": stage.name, "training": trained.numbers, "scores": scores, "data": splits.report, **chosen}
-        _write_card(bench, stage, folder, record)
+        write_text(folder / "model" / "README.md", model_card(to_dict(bench.recipe), to_dict(stage), record))
         bench.output.finish(folder, record)
     return dict(bench.mesh.broadcast_object(record))
 
@@ -133,8 +135,6 @@ def _best_trial(bench: Bench, stage: Stage, splits: Splits, folder: Path) -> tup
     bench.mesh.barrier()
     numbers = bench.output.finished(at)
     assert numbers is not None
-    from fallow.folder import load
-
     model = load(folder / "model").float().to(bench.mesh.device) if bench.mesh.is_main else None
     return Trained(model, numbers), {"grid": {"tried": tried, "chosen": best[1]}}
 
@@ -189,10 +189,6 @@ def _data_progress(bench: Bench) -> Any:
     return progress
 
 
-def _write_card(bench: Bench, stage: Stage, folder: Path, record: dict[str, Any]) -> None:
-    pass
-
-
 def _report(bench: Bench, results: dict[str, Any], seconds: float, *, quiet: bool) -> None:
     from fallow.report.html import page
     from fallow.report.table import show_table
@@ -206,7 +202,10 @@ def _report(bench: Bench, results: dict[str, Any], seconds: float, *, quiet: boo
     show_table(results)
     for note in results["notes"]:
         print(f"- {note}")
-    print(f"\n{seconds / 60:.1f} minutes. Results: {folder / 'results.json'}\nReport:  {(folder / 'report.html').resolve()}")
+    print(
+        f"\n{seconds / 60:.1f} minutes. Results: {folder / 'results.json'}\n"
+        f"Report:  {(folder / 'report.html').resolve()}"
+    )
 
 
 @contextmanager

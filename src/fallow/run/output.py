@@ -1,12 +1,12 @@
 """The folder of a run: who made it, what is finished in it, and where things lie.
 
-    <output>/recipe.yaml            every setting, resolved
-    <output>/tokenizer/, data/      made once, kept
-    <output>/<stage>/model/         the finished model, a Hugging Face folder
-    <output>/<stage>/log.jsonl      losses; timing.jsonl beside it
-    <output>/<stage>/recipe.yaml    the settings of the stage
-    <output>/<stage>/stage.json     what the stage measured; written last, so its presence means finished
-    <output>/results.json, report.html
+<output>/recipe.yaml            every setting, resolved
+<output>/tokenizer/, data/      made once, kept
+<output>/<stage>/model/         the finished model, a Hugging Face folder
+<output>/<stage>/log.jsonl      losses; timing.jsonl beside it
+<output>/<stage>/recipe.yaml    the settings of the stage
+<output>/<stage>/stage.json     what the stage measured; written last, so its presence means finished
+<output>/results.json, report.html
 """
 
 import json
@@ -48,7 +48,9 @@ class Output:
             raise UserError(f"{self.folder} is a file, but the results need a folder. Use another --output.")
         ours = (self.folder / RECIPE).exists()
         if not ours and self.folder.exists() and any(self.folder.iterdir()):
-            raise UserError(f"{self.folder} holds other files and no {RECIPE}. Use another --output, or an empty folder.")
+            raise UserError(
+                f"{self.folder} holds other files and no {RECIPE}. Use another --output, or an empty folder."
+            )
         if ours and restart:
             shutil.rmtree(self.folder)
         elif ours:
@@ -112,7 +114,9 @@ class Output:
         try:
             record: dict[str, Any] = json.loads(path.read_text())
         except ValueError as error:
-            raise UserError(f"{path} is damaged ({error}). Delete it and run the same command to evaluate again.") from error
+            raise UserError(
+                f"{path} is damaged ({error}). Delete it and run the same command to evaluate again."
+            ) from error
         return record
 
     def curve(self, folder: Path) -> list[dict[str, Any]]:

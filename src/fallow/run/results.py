@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from fallow import __version__
@@ -30,9 +31,9 @@ COLUMNS: list[dict[str, Any]] = [
 def collect(recipe: Recipe, records: Mapping[str, Record], logs: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
     """Everything that a report is made of; see `fallow.report.results` for the form.
 
-    A row is a way through the recipe: a stage that no other one begins with, and the stages before it. Sparsity, counts,
-    bytes, speed and the ceiling are those of its first stage; FLOPs are summed over all of them; perplexity and BLEU are
-    those of the last.
+    A row is a way through the recipe: a stage that no other one begins with, and the stages before it. Sparsity,
+    counts, bytes, speed and the ceiling are those of its first stage; FLOPs are summed over all of them; perplexity and
+    BLEU are those of the last.
     """
     rows = [_row([records[stage.name] for stage in way], way) for way in ways(recipe)]
     used = [column for column in COLUMNS if any(row.get(column["key"]) is not None for row in rows)]
@@ -103,7 +104,7 @@ def smooth(points: Sequence[Sequence[float]], num: int = 120) -> list[list[float
     if len(points) <= num:
         return [list(point) for point in points]
     edges = [i * len(points) // num for i in range(num + 1)]
-    shares = [points[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    shares = [points[a:b] for a, b in pairwise(edges)]
     return [[share[-1][0], sum(loss for _, loss in share) / len(share)] for share in shares]
 
 
@@ -124,8 +125,8 @@ def _notes(recipe: Recipe, records: Mapping[str, Record]) -> list[str]:
     trained = [records[stage.name]["training"] for stage in recipe.stages]
     if any(t["flops_executed"] > t["flops"] for t in trained):
         notes.append(
-            "FLOPs count what sparsity needs. The path that computed these layers, materialise, multiplies by the zeros "
-            "too: on this machine the saving is in memory, not in time, which the measured speed shows."
+            "FLOPs count what sparsity needs. The path that computed these layers, materialise, multiplies by the "
+            "zeros too: on this machine the saving is in memory, not in time, which the measured speed shows."
         )
     signature = next((r["scores"]["signature"] for r in records.values() if "signature" in r["scores"]), "")
     if signature:

@@ -72,8 +72,8 @@ def _check_vocabulary(model: Any, tokenizer: Any, stage: Stage) -> None:
     rows = int(model.get_input_embeddings().weight.shape[0])
     if len(tokenizer) > rows:
         raise UserError(
-            f"stage {stage.name}: the tokenizer has {len(tokenizer):,} tokens, but the model knows only {rows:,}: it is "
-            "the wrong tokenizer for this model. Give tokenizer.path of the one that the model was trained with, or "
+            f"stage {stage.name}: the tokenizer has {len(tokenizer):,} tokens, but the model knows only {rows:,}: it "
+            "is the wrong tokenizer for this model. Give tokenizer.path of the one that the model was trained with, or "
             "leave vocab_size out of model.config"
         )
 

@@ -29,7 +29,7 @@ Say = Callable[[str], None]
 """Tells the user a line."""
 
 
-class StoppedBySignal(Exception):
+class StoppedBySignal(KeyboardInterrupt):
     """A signal asked to leave; everything is saved, and the same command continues."""
 
 
@@ -79,7 +79,7 @@ def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) 
     )
     fitted = loop.fit()
     if not fitted.finished:
-        raise StoppedBySignal(f"stage {stage.name} stopped at step {fitted.steps}")
+        raise StoppedBySignal(f"stage {stage.name} is saved at step {fitted.steps}; the same command continues there.")
     memory = measure_memory(loop.model, loop.optimizer)
     num_tokens = fitted.steps * mixture.tokens_per_batch
     numbers: dict[str, Any] = {
@@ -119,9 +119,7 @@ def _identity(recipe: Recipe, stage: Stage) -> dict[str, Any]:
     return {**{k: v for k, v in whole.items() if k != "stages"}, "stage": whole["stages"][position]}
 
 
-def _validation(
-    model: nn.Module, splits: Splits, stage: Stage, mesh: Mesh
-) -> Callable[[], dict[str, float]] | None:
+def _validation(model: nn.Module, splits: Splits, stage: Stage, mesh: Mesh) -> Callable[[], dict[str, float]] | None:
     """Loss on every held-out set, and over all of their tokens."""
     if not splits.valid:
         return None

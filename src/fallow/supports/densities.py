@@ -14,8 +14,8 @@ def layer_densities(
     r"""The density of each matrix, so that all together hold `density` of their entries.
 
     - `uniform`: every matrix gets `density` (SPDF, SLTrain).
-    - `er` (Erdos-Renyi; SET, Mocanu et al., 2018): density_l = eps * (d_in + d_out) / (d_in * d_out), where eps makes the
-      total right. Narrow matrices become denser; those that would pass 1 are set to 1 and eps is solved again.
+    - `er` (Erdos-Renyi; SET, Mocanu et al., 2018): density_l = eps * (d_in + d_out) / (d_in * d_out), where eps makes
+      the total right. Narrow matrices become denser; those that would pass 1 are set to 1 and eps is solved again.
     - `erk` (RigL, Evci et al., 2020) adds kernel sizes to `er`; a linear layer has none, so here both are the same.
 
     Args:

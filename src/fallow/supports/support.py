@@ -85,7 +85,7 @@ class Support:
 
     @property
     def density(self) -> float:
-        """nnz / (d_out * d_in), exactly what is stored."""
+        """Nnz / (d_out * d_in), exactly what is stored."""
         return self.nnz / (self.shape[0] * self.shape[1])
 
     @property

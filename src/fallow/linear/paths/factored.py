@@ -18,7 +18,7 @@ _PIECE = 1 << 21
 
 
 def factored(x: Tensor, operands: Operands) -> Tensor:
-    """y = x base^T + scale (x A^T) B^T + x S^T + bias.
+    """Y = x base^T + scale (x A^T) B^T + x S^T + bias.
 
     Costs O(tokens * nnz) memory traffic for the sparse term, in pieces of bounded size, so it wins where tokens or
     entries are few. Nothing of size d_out x d_in is ever built.

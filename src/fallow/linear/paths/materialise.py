@@ -14,7 +14,7 @@ from fallow.linear.operands import Operands, assemble
 
 
 def materialise(x: Tensor, operands: Operands) -> Tensor:
-    """y = x W^T + bias with W built in the type of x, used, and thrown away.
+    """Y = x W^T + bias with W built in the type of x, used, and thrown away.
 
     Forward and backward each build W anew (and backward its gradient), so at most one matrix of d_out x d_in per layer
     exists at a time and none is kept from forward to backward: only x and the parameters are. A weight that is a base
