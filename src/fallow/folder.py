@@ -28,8 +28,8 @@ def save(model: nn.Module, folder: str | Path) -> None:
 
     A model that is not converted is saved by its own `save_pretrained`. A converted one becomes `fallow.json` (method,
     seed, configuration, a checksum of every support) and `fallow.safetensors` (the parameters that exist: values,
-    factors, biases and so on; no indices, they follow from seed and layer names), beside a `config.json` whose model type makes
-    transformers stop with directions instead of loading random weights.
+    factors, biases and so on; no indices, they follow from seed and layer names), beside a `config.json` whose
+    model type makes transformers stop with directions instead of loading random weights.
     """
     record: Record | None = getattr(model, RECORD, None)
     path = Path(folder)

@@ -1,0 +1,105 @@
+"""Which learning rate suits each arm of a recipe: the pre-training stages, again with other rates and rules.
+
+    python benchmarks/rates.py spdf-demo --rates 2e-3 4e-3 8e-3 --jobs 2
+    python benchmarks/rates.py spdf-e2e --root DATA --rates 1e-3 2e-3 4e-3 --stages pretrain-dense pretrain-75
+
+Every sparse stage is tried under both parametrizations. Each job is one process with its share of the threads. The
+record holds the validation loss of every trial; the recipe's rates are chosen from it.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from record import write_record
+
+from fallow.methods import Sparse
+from fallow.run.recipe import Recipe, load
+from fallow.run.stage import Stage
+
+
+def main() -> None:
+    """Run the trials in parallel and write the record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe")
+    parser.add_argument("--rates", nargs="+", type=float, required=True)
+    parser.add_argument("--stages", nargs="*", default=[], help="by default every stage that begins with a new model")
+    parser.add_argument("--rules", nargs="*", default=["standard", "supar"], help="parametrizations of sparse stages")
+    parser.add_argument("--tokens", type=int, default=0, help="another budget, for a shorter look")
+    parser.add_argument("--tune", action="store_true", help="vary the rate of the given stages on models in --models")
+    parser.add_argument("--models", default="", help="folder of a finished run whose models the stages begin with")
+    parser.add_argument("--root", default="")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--job", type=int, default=-1, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", default="", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.job >= 0:
+        run_share(args)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        threads = str(max(1, (os.cpu_count() or 1) // args.jobs))
+        command = [sys.executable, *sys.argv, "--folder", folder]
+        jobs = [
+            subprocess.Popen([*command, "--job", str(job)], env={**os.environ, "OMP_NUM_THREADS": threads})
+            for job in range(args.jobs)
+        ]
+        if any(job.wait() for job in jobs):
+            raise SystemExit("a job failed")
+        found = [json.loads(path.read_text()) for path in sorted(Path(folder).glob("share-*.json"))]
+    results = sorted((trial for share in found for trial in share), key=lambda t: (t["stage"], t["rule"], t["lr"]))
+    for trial in results:
+        print(f"{trial['stage']:18} {trial['rule']:10} lr {trial['lr']:<8g} validation loss {trial['loss']:.4f}")
+    kind = "tuning-rates" if args.tune else "rates"
+    print(write_record(f"{args.recipe}-{kind}", results, notes=f"seed {load(args.recipe).seed}; jobs {args.jobs}"))
+
+
+def trials_of(recipe: Recipe, args: argparse.Namespace) -> list[tuple[dict[str, Any], Stage]]:
+    """Every combination as a stage of its own."""
+    chosen = [s for s in recipe.stages if (s.name in args.stages if args.stages else s.model.config)]
+    found = []
+    for stage in chosen:
+        sparse = isinstance(stage.method, Sparse)
+        for rule in args.rules if sparse else ["dense"]:
+            method = replace(stage.method, parametrization=rule) if isinstance(stage.method, Sparse) else stage.method
+            for rate in args.rates:
+                changed = replace(
+                    stage,
+                    name=f"{stage.name}-{rule}-{rate:g}".replace(".", "_").replace("+", ""),
+                    method=method,
+                    optimizer=replace(stage.optimizer, lr=rate),
+                )
+                if args.tokens:
+                    changed = replace(changed, budget=replace(stage.budget, tokens=args.tokens, steps=0))
+                if args.models:
+                    source = Path(args.models) / stage.model.stage / "model"
+                    changed = replace(changed, model=replace(stage.model, stage="", path=str(source)))
+                found.append(({"stage": stage.name, "rule": rule, "lr": rate}, changed))
+    return found
+
+
+def run_share(args: argparse.Namespace) -> None:
+    """Every so-manyth trial, one after another."""
+    from fallow.run.orchestrate import run_recipe
+
+    recipe = load(args.recipe, [("root", args.root)] if args.root else [])
+    share = trials_of(recipe, args)[args.job :: args.jobs]
+    tokenizer = recipe.tokenizer
+    if args.models:
+        tokenizer = replace(tokenizer, path=str(Path(args.models) / "tokenizer"), vocab_size=0)
+    output = str(Path(args.folder) / f"job-{args.job}")
+    single = replace(recipe, output=output, tokenizer=tokenizer, stages=tuple(stage for _, stage in share))
+    stages = run_recipe(single, json=True)["stages"] if share else {}
+    found = [{**facts, "loss": stages[stage.name]["training"]["validation"]["loss"]} for facts, stage in share]
+    for trial, (_, stage) in zip(found, share, strict=True):
+        trial |= {key: stages[stage.name]["scores"][key] for key in ("bleu",) if key in stages[stage.name]["scores"]}
+    (Path(args.folder) / f"share-{args.job}.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

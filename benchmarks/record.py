@@ -1,0 +1,55 @@
+"""The form of a benchmark record: what was run, on what, when, and what came out."""
+
+import datetime
+import json
+import os
+import platform
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+RECORDS = Path(__file__).parent / "records"
+
+
+def write_record(name: str, results: Any, *, notes: str = "") -> Path:
+    """Write `records/<date>-<name>.json` and give its path."""
+    import torch
+    import transformers
+
+    from fallow import __version__
+
+    record = {
+        "name": name,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "command": "python " + shlex.join(["benchmarks/" + Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "versions": {
+            "fallow": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
+        "notes": notes,
+        "results": results,
+    }
+    RECORDS.mkdir(exist_ok=True)
+    path = RECORDS / f"{record['date']}-{name}.json"
+    path.write_text(json.dumps(record, indent=1) + "\n")
+    return path
+
+
+def processor() -> str:
+    """Name of the processor and its widest vector extension."""
+    name, flags = platform.processor() or platform.machine(), ""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+            if line.startswith("flags"):
+                flags = line
+    vector = next((v for v in ("avx512f", "avx2", "avx") if v in flags), "")
+    return f"{name} {vector}".strip()

@@ -1,0 +1,90 @@
+"""Every method trains the same whatever the number of processes and interruptions."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import fallow
+from fallow.methods.base import reparam_layers
+from fallow.train import Mesh
+from tests.conformance.table import ROWS
+from tests.conformance.training import STEPS, loop, losses
+
+ROOT = Path(__file__).parents[2]
+names = pytest.mark.parametrize("name", ROWS)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """All rows on two processes, in one process group."""
+    folder = tmp_path_factory.mktemp("two")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
+    done = subprocess.run(
+        [*command, "-m", "tests.conformance.training", str(folder)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder, json.loads((folder / "seen.json").read_text())
+
+
+@names
+def test_two_processes_train_as_one(name: str, two: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    folder, seen = two
+    loop(ROWS[name], tmp_path, Mesh()).fit()
+    one = losses(tmp_path)
+    assert len(one) == STEPS and one[-1] < one[0]
+    assert one == pytest.approx(losses(folder / str(list(ROWS).index(name)) / "two"), abs=1e-5)
+    assert seen[name] == {"equal supports": True, "resumed bit-identical": True}
+
+
+@names
+def test_one_process_continues_what_two_began(name: str, two: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    folder, _ = two
+    two_of_them = folder / str(list(ROWS).index(name)) / "broken"
+    # the finished run of two processes is taken over by one: same weights, to rounding of one more forward
+    taken = loop(ROWS[name], two_of_them, Mesh())
+    assert taken.fit().steps == STEPS
+    alone = loop(ROWS[name], tmp_path, Mesh())
+    alone.fit()
+    for (key, a), (_, b) in zip(taken.model.named_parameters(), alone.model.named_parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=2e-5, msg=lambda text, key=key: f"{key}: {text}")
+
+
+@names
+def test_interrupted_equals_uninterrupted_and_zeros_stay(name: str, tmp_path: Path) -> None:
+    straight = loop(ROWS[name], tmp_path / "straight", Mesh())
+    zeros = {n: layer.effective_weight().detach() == 0 for n, layer in reparam_layers(straight.model).items()}
+    straight.fit()
+    with contextlib.suppress(InterruptedError):
+        loop(ROWS[name], tmp_path / "broken", Mesh(), crash=10).fit()
+    again = loop(ROWS[name], tmp_path / "broken", Mesh())
+    again.fit()
+    for (key, a), (_, b) in zip(straight.model.named_parameters(), again.model.named_parameters(), strict=True):
+        assert torch.equal(a, b), key
+    assert (tmp_path / "broken" / "log.jsonl").read_bytes() == (tmp_path / "straight" / "log.jsonl").read_bytes()
+    fallow.merge(again.model)
+    for key, zero in zeros.items():
+        assert int(again.model.get_submodule(key).weight.detach().t()[zero].count_nonzero()) == 0
+
+
+@names
+def test_accumulation_changes_nothing_but_rounding(name: str, tmp_path: Path) -> None:
+    found = []
+    for micro in (8, 4, 2):
+        loop(ROWS[name], tmp_path / str(micro), Mesh(), micro=micro).fit()
+        found.append(losses(tmp_path / str(micro)))
+    assert found[0] == pytest.approx(found[1], abs=1e-5)
+    assert found[0] == pytest.approx(found[2], abs=1e-5)
