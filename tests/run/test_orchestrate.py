@@ -191,3 +191,53 @@ def test_sparse_tuning_on_another_support_is_refused(calm: Path, recipe: Path, t
     other = run(recipe, tmp_path / "other", *flags, "--stages.tune.seed", "8")
     assert other.returncode == 2
     assert "would throw away" in other.stderr
+
+
+def test_only_some_stages(calm: Path, recipe: Path, tmp_path: Path) -> None:
+    first = run(recipe, tmp_path / "run", "--only", "pretrain")
+    assert first.returncode == 0, first.stderr
+    assert [row["arm"] for row in results(tmp_path / "run")["rows"]] == ["sparse"]
+    rest = run(recipe, tmp_path / "run", "--only", "tune")
+    assert rest.returncode == 0, rest.stderr
+    assert "pretrain: finished before" in rest.stderr
+    assert weights(tmp_path / "run", "tune") == weights(calm, "tune")
+    unknown = run(recipe, tmp_path / "run", "--only", "tuna")
+    assert unknown.returncode == 2
+    assert 'Did you mean "tune"?' in unknown.stderr
+
+
+def test_a_grid_keeps_the_best_trial(recipe: Path, tmp_path: Path) -> None:
+    text = recipe.read_text().replace(
+        "    method: {name: dense}\n", "    method: {name: dense}\n    grid: {optimizer.lr: [1e-9, 1e-2]}\n"
+    )
+    (tmp_path / "grid.yaml").write_text(text)
+    done = run(tmp_path / "grid.yaml", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    stage = json.loads((tmp_path / "run" / "tune" / "stage.json").read_text())
+    tried = {trial["settings"]["optimizer.lr"]: trial["loss"] for trial in stage["grid"]["tried"]}
+    assert stage["grid"]["chosen"] == 1 and tried[1e-2] < tried[1e-9]
+    assert stage["training"]["validation"]["loss"] == pytest.approx(tried[1e-2])
+    assert weights(tmp_path / "run", "tune") == weights(tmp_path / "run", "tune/trials/01")
+
+
+def test_two_processes_run_a_recipe_as_one_does(recipe: Path, tmp_path: Path) -> None:
+    flags = ("--stages.pretrain.model.config.resid_pdrop", "0", "--stages.pretrain.model.config.embd_pdrop", "0")
+    two = start(
+        recipe,
+        tmp_path / "two",
+        *flags,
+        launcher=("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+    )
+    out, err = two.communicate(timeout=300)
+    assert two.returncode == 0, err[-3000:]
+    assert out.count("then dense") == 1
+    one = run(recipe, tmp_path / "one", *flags)
+    assert one.returncode == 0, one.stderr
+    for stage in ("pretrain", "tune"):
+        logs = [
+            [json.loads(line) for line in (tmp_path / n / stage / "log.jsonl").read_text().splitlines()]
+            for n in ("one", "two")
+        ]
+        for a, b in zip(*logs, strict=True):
+            assert a["tokens"] == b["tokens"]
+            assert a.get("loss", 0.0) == pytest.approx(b.get("loss", 0.0), abs=1e-4)

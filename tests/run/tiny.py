@@ -60,9 +60,9 @@ def write_recipe(folder: Path) -> Path:
     return recipe
 
 
-def start(recipe: Path, output: Path, *flags: str) -> subprocess.Popen[str]:
-    """`fallow run` in a process of its own."""
-    command = [sys.executable, "-m", "fallow", "run", str(recipe), "--output", str(output), *flags]
+def start(recipe: Path, output: Path, *flags: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    """`fallow run` in a process of its own, or in several through a launcher."""
+    command = [sys.executable, *launcher, "-m", "fallow", "run", str(recipe), "--output", str(output), *flags]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
 
 

@@ -82,7 +82,7 @@ def test_processes_must_begin_alike(two: Any) -> None:
 
 
 def test_processes_must_share_the_batch(two: Any) -> None:
-    assert "Did you mean --batch.sequences 8?" in two[1]["odd_batch"]
+    assert "Did you mean batch.micro 1?" in two[1]["odd_batch"]
 
 
 def test_one_process_needs_no_group() -> None:

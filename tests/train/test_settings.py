@@ -39,7 +39,7 @@ def test_torch_is_not_needed() -> None:
         (lambda: Duration(epochs=math.nan), "epochs is nan"),
         (lambda: BatchSize(sequences=8, micro=3), "Did you mean 2?"),
         (lambda: BatchSize(sequences=0, micro=1), "sequences is 0"),
-        (lambda: BatchSize(sequences=6, micro=2).accumulation(2), "Did you mean --batch.sequences 8?"),
+        (lambda: BatchSize(sequences=6, micro=2).accumulation(2), "Did you mean batch.micro 1?"),
         (lambda: Optimizer(lr=0), "lr is 0, but it must be above 0"),
         (lambda: Optimizer(lr=math.nan), "lr is nan"),
         (lambda: Optimizer(lr=1, betas=(0.9, 1.0)), "both must be at least 0 and below 1"),

@@ -9,13 +9,15 @@ from fallow.config import Words, dump, parse_flags
 from fallow.errors import UserError
 
 USAGE = """\
-usage: fallow run RECIPE [--output FOLDER] [--restart] [--dry-run] [--json] [--dotted.key VALUE ...]
+usage: fallow run RECIPE [--output FOLDER] [--only STAGE ...] [--restart] [--dry-run] [--json]
+                         [--dotted.key VALUE ...]
 
 Run the stages of a recipe: a YAML file of yours, or a shipped one (fallow recipes list). Finished stages are skipped,
 and an interrupted one continues exactly where it stopped: the same command again is all it takes.
 
   --output FOLDER     where results go; by default runs/ and the recipe's name
   --restart           begin again in an empty folder (the old results are deleted)
+  --only STAGE ...    these stages and the ones they begin with; the rest stays for later
   --dry-run           one step of each stage: does everything fit together?
   --print             print the recipe with every value explicit, and leave
   --json              the results as JSON on standard output, and nothing else there
@@ -27,6 +29,7 @@ Examples:
   fallow run spdf-demo
   fallow run recipe.yaml --stages.0.method.sparsity 0.75 --stages.all.optimizer.lr 1e-3
   fallow run recipe.yaml --output runs/second --seed 2
+  fallow run spdf-gpt2-small --root data --only tune-75-e2e
   torchrun --nproc-per-node 2 -m fallow run recipe.yaml"""
 
 SWITCHES = ("--restart", "--dry-run", "--json", "--print")
@@ -52,6 +55,8 @@ def main(argv: Sequence[str], default_recipe: str = "") -> int:
             "which recipe? Write fallow run RECIPE, with a .yaml file or one that fallow recipes list names."
         )
     overrides = parse_flags(rest)
+    only = [word for key, words in overrides if key == "only" for word in words]
+    overrides = [(key, words) for key, words in overrides if key != "only"]
     _check_switches(overrides)
 
     from fallow.run.recipe import load  # loads torch
@@ -71,7 +76,9 @@ def main(argv: Sequence[str], default_recipe: str = "") -> int:
 
     from fallow.run.orchestrate import run_recipe
 
-    result = run_recipe(recipe, dry_run=switches["--dry-run"], restart=switches["--restart"], json=switches["--json"])
+    result = run_recipe(
+        recipe, only=only, dry_run=switches["--dry-run"], restart=switches["--restart"], json=switches["--json"]
+    )
     if switches["--json"] and isinstance(result, dict) and os.environ.get("RANK", "0") == "0":
         sys.stdout.write(json.dumps(result, indent=2) + "\n")
     return 0

@@ -4,7 +4,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,14 @@ from fallow.run.training import Bench, Trained, train
 from fallow.train import Mesh
 
 
-def run_recipe(recipe: Recipe, *, dry_run: bool = False, restart: bool = False, json: bool = False) -> dict[str, Any]:
+def run_recipe(
+    recipe: Recipe,
+    *,
+    only: Sequence[str] = (),
+    dry_run: bool = False,
+    restart: bool = False,
+    json: bool = False,
+) -> dict[str, Any]:
     """Run every stage that is not finished, and write `results.json` and `report.html`.
 
     The same call continues an interrupted run where it stopped: a finished stage is skipped, a begun one goes on from
@@ -33,6 +40,7 @@ def run_recipe(recipe: Recipe, *, dry_run: bool = False, restart: bool = False, 
 
     Args:
         recipe: what to run; `recipe.output` is the folder.
+        only: names of stages; these and the stages they begin with are run, the others are left for later. Empty: all.
         dry_run: one step of each stage on a little data, in a temporary folder.
         restart: delete the results of an earlier run of this folder first.
         json: print nothing on standard output.
@@ -43,24 +51,27 @@ def run_recipe(recipe: Recipe, *, dry_run: bool = False, restart: bool = False, 
     Raises:
         UserError: the folder belongs to another recipe, or a stage cannot be built.
     """
+    chosen = recipe.lineage(only)
     with Mesh.start(recipe.device) as mesh:
         if not dry_run:
-            return _run(recipe, mesh, restart=restart, quiet=json)
+            return _run(recipe, chosen, mesh, restart=restart, quiet=json)
         folder = mesh.broadcast_object(tempfile.mkdtemp(prefix="fallow-") if mesh.is_main else "")
         try:
-            results = _run(rehearsal_of(recipe, folder), mesh, restart=False, quiet=True)
-            _speaker(mesh)(f"dry run: one step of each of {len(recipe.stages)} stages, and everything fits together")
+            results = _run(rehearsal_of(recipe, folder), chosen, mesh, restart=False, quiet=True)
+            _speaker(mesh)(f"dry run: one step of each of {len(chosen)} stages, and everything fits together")
             return results
         finally:
             mesh.barrier()
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run(recipe: Recipe, mesh: Mesh, *, restart: bool, quiet: bool) -> dict[str, Any]:
+def _run(recipe: Recipe, chosen: Sequence[str], mesh: Mesh, *, restart: bool, quiet: bool) -> dict[str, Any]:
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # a bar for every file of a small model says nothing
     say = _speaker(mesh)
+    for stage in recipe.stages:  # before anything is made: a later stage must not fail after hours of an earlier one
+        _check_batch(stage, mesh.world)
     output = Output(Path(recipe.output))
     with _main_first(mesh) as is_main:
         if is_main:
@@ -69,24 +80,36 @@ def _run(recipe: Recipe, mesh: Mesh, *, restart: bool, quiet: bool) -> dict[str,
     bench = Bench(recipe, output, mesh, tokenizer, say)
     opened: dict[tuple[str, int], Splits] = {}
     started, records = time.monotonic(), {}
-    for number, stage in enumerate(recipe.stages, start=1):
+    for stage in recipe.stages:
         folder = output.stage(stage.name)
         record = output.finished(folder)
+        if stage.name not in chosen:
+            if record is not None:
+                records[stage.name] = record
+            continue
+        place = f"[{chosen.index(stage.name) + 1}/{len(chosen)}] {stage.name}"
         if record is not None:
-            say(f"[{number}/{len(recipe.stages)}] {stage.name}: finished before")
+            say(f"{place}: finished before")
         else:
-            say(f"[{number}/{len(recipe.stages)}] {stage.name}: {stage.label}, {stage.method.name}, {stage.budget}")
+            say(f"{place}: {stage.label}, {stage.method.name}, {stage.budget}")
             splits = _open(bench, stage, opened)
             record = _stage(bench, stage, splits, folder)
         mesh.barrier()
         if mesh.is_main:
             output.tidy(folder)
         records[stage.name] = record
-    results = collect(recipe, records, {stage.name: output.curve(output.stage(stage.name)) for stage in recipe.stages})
+    results = collect(recipe, records, {name: output.curve(output.stage(name)) for name in records})
     if mesh.is_main:
         _report(bench, results, time.monotonic() - started, quiet=quiet)
     mesh.barrier()
     return results
+
+
+def _check_batch(stage: Stage, world: int) -> None:
+    try:
+        stage.batch.accumulation(world)
+    except UserError as error:
+        raise UserError(f"stage {stage.name}: {error}") from None
 
 
 def _stage(bench: Bench, stage: Stage, splits: Splits, folder: Path) -> dict[str, Any]:

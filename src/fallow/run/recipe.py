@@ -128,6 +128,22 @@ class Recipe:
                 return stage
         raise unknown("stage", name, [stage.name for stage in self.stages])
 
+    def lineage(self, names: Iterable[str]) -> list[str]:
+        """These stages and all that they begin with, in the order of the recipe; without names, every stage.
+
+        Raises:
+            UserError: no stage has that name.
+        """
+        wanted = list(names)
+        if not wanted:
+            return [stage.name for stage in self.stages]
+        found: set[str] = set()
+        while wanted:
+            stage = self.stage(wanted.pop())
+            found.add(stage.name)
+            wanted += [stage.model.stage] if stage.model.stage else []
+        return [stage.name for stage in self.stages if stage.name in found]
+
     def dataset(self, name: str) -> Data:
         """A data set with its relative paths begun in `root`."""
         data = self.datasets[name]

@@ -35,29 +35,31 @@ def collect(recipe: Recipe, records: Mapping[str, Record], logs: Mapping[str, Se
     counts, bytes, speed and the ceiling are those of its first stage; FLOPs are summed over all of them; perplexity and
     BLEU are those of the last.
     """
-    rows = [_row([records[stage.name] for stage in way], way) for way in ways(recipe)]
+    done = [stage for stage in recipe.stages if stage.name in records]
+    rows = [_row([records[stage.name] for stage in way], way) for way in ways(done)]
     used = [column for column in COLUMNS if any(row.get(column["key"]) is not None for row in rows)]
     return {
         "fallow": __version__,
         "recipe": to_dict(recipe),
         "columns": used,
         "rows": rows,
-        "curves": [curve for stage in recipe.stages for curve in _curves(recipe, stage, logs[stage.name])],
-        "samples": _samples(recipe, records),
-        "notes": _notes(recipe, records),
+        "curves": [curve for stage in done for curve in _curves(stage, logs[stage.name])],
+        "samples": _samples(done, records),
+        "notes": _notes(recipe, done, records),
         "stages": {name: _without_samples(record) for name, record in records.items()},
     }
 
 
-def ways(recipe: Recipe) -> list[list[Stage]]:
-    """Each stage that no other begins with, after the stages that lead to it."""
-    sources = {stage.model.stage for stage in recipe.stages}
+def ways(stages: Sequence[Stage]) -> list[list[Stage]]:
+    """Each stage that no other of these begins with, after the stages that lead to it."""
+    by_name = {stage.name: stage for stage in stages}
+    sources = {stage.model.stage for stage in stages}
     found = []
-    for leaf in recipe.stages:
+    for leaf in stages:
         if leaf.name not in sources:
             way = [leaf]
             while way[0].model.stage:
-                way.insert(0, recipe.stage(way[0].model.stage))
+                way.insert(0, by_name[way[0].model.stage])
             found.append(way)
     return found
 
@@ -85,7 +87,7 @@ def _row(records: Sequence[Record], way: Sequence[Stage]) -> dict[str, Any]:
     }
 
 
-def _curves(recipe: Recipe, stage: Stage, log: Sequence[Record]) -> list[dict[str, Any]]:
+def _curves(stage: Stage, log: Sequence[Record]) -> list[dict[str, Any]]:
     chart = stage.dataset
     train = [[line["tokens"], line["loss"]] for line in log if "loss" in line]
     valid = [[line["tokens"], line["valid"]["loss"]] for line in log if "valid" in line]
@@ -108,10 +110,10 @@ def smooth(points: Sequence[Sequence[float]], num: int = 120) -> list[list[float
     return [[share[-1][0], sum(loss for _, loss in share) / len(share)] for share in shares]
 
 
-def _samples(recipe: Recipe, records: Mapping[str, Record]) -> list[dict[str, Any]]:
+def _samples(stages: Sequence[Stage], records: Mapping[str, Record]) -> list[dict[str, Any]]:
     """Texts of all arms that were generated for the same context, side by side."""
     found: dict[str, dict[str, Any]] = {}
-    for stage in recipe.stages:
+    for stage in stages:
         for sample in records[stage.name]["scores"].get("samples", []):
             entry = found.setdefault(
                 sample["context"], {"context": sample["context"], "references": sample["references"], "outputs": {}}
@@ -120,9 +122,9 @@ def _samples(recipe: Recipe, records: Mapping[str, Record]) -> list[dict[str, An
     return list(found.values())
 
 
-def _notes(recipe: Recipe, records: Mapping[str, Record]) -> list[str]:
+def _notes(recipe: Recipe, stages: Sequence[Stage], records: Mapping[str, Record]) -> list[str]:
     notes = list(recipe.notes)
-    trained = [records[stage.name]["training"] for stage in recipe.stages]
+    trained = [records[stage.name]["training"] for stage in stages]
     if any(t["flops_executed"] > t["flops"] for t in trained):
         notes.append(
             "FLOPs count what sparsity needs. The path that computed these layers, materialise, multiplies by the "
@@ -135,7 +137,7 @@ def _notes(recipe: Recipe, records: Mapping[str, Record]) -> list[str]:
             f"BLEU is sacrebleu's ({signature}) on {part['num_contexts']} of {part['num_contexts_total']} distinct "
             f"{part['split']} contexts; perplexity is per target token on all of them."
         )
-    for stage in recipe.stages:
+    for stage in stages:
         grid = records[stage.name].get("grid")
         if grid:
             losses = "; ".join(f"{t['settings']} -> {t['loss']:.4f}" for t in grid["tried"])

@@ -85,19 +85,25 @@ class BatchSize:
             )
 
     def accumulation(self, world: int) -> int:
-        """Micro-batches of one process in one update.
+        """Micro-batches of one process in one update; a process whose share is below `micro` computes it at once.
 
         Raises:
             UserError: the processes cannot share the batch evenly.
         """
-        at_once = self.micro * world
-        if self.sequences % at_once:
-            nearest = max(round(self.sequences / at_once), 1) * at_once
+        if self.sequences % world:
+            nearest = max(round(self.sequences / world), 1) * world
             raise UserError(
-                f"batch.sequences is {self.sequences}, but {world} processes with batch.micro {self.micro} compute "
-                f"{at_once} at once, which does not divide it. Did you mean --batch.sequences {nearest}?"
+                f"batch.sequences is {self.sequences}, which {world} processes cannot share evenly. "
+                f"Did you mean batch.sequences {nearest}?"
             )
-        return self.sequences // at_once
+        share = self.sequences // world
+        if share % min(self.micro, share):
+            nearest = max(n for n in range(1, self.micro + 1) if share % n == 0)
+            raise UserError(
+                f"batch.micro is {self.micro}, but each of {world} processes has {share} sequences of the batch, which "
+                f"it does not divide. Did you mean batch.micro {nearest}?"
+            )
+        return share // min(self.micro, share)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
