@@ -1,0 +1,117 @@
+"""A recipe with several seeds: mean and spread of its table, as a record and as a table in a document.
+
+    python benchmarks/seeds.py spdf-demo --seeds 0 --output runs/demo --update README.md
+    python benchmarks/seeds.py spdf-e2e --root DATA --seeds 0 1 2 --output runs/e2e --update README.md docs/spdf.md
+
+Finished runs below --output are taken as they are, an interrupted one is continued. A document is updated between the
+lines <!-- results:NAME --> and <!-- /results:NAME -->.
+"""
+
+import argparse
+import json
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from record import processor, write_record
+
+from fallow.report.results import Column, cell_text
+
+SHOWN = ("arm", "sparsity", "nonzero", "reduction", "ceiling", "valid_loss", "perplexity", "bleu", "bytes")
+"""Columns of a document; the speed stays in the record, it belongs to one machine."""
+
+
+def main() -> None:
+    """Run, summarise, record, update."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--output", required=True)
+    parser.add_argument("--root", default="")
+    parser.add_argument("--update", nargs="*", default=[], help="documents whose table is replaced")
+    args = parser.parse_args()
+    runs = [run(args, seed) for seed in args.seeds]
+    columns = [Column.of(column) for column in runs[0]["columns"]]
+    rows = [summary(columns, [r["rows"][i] for r in runs]) for i in range(len(runs[0]["rows"]))]
+    minutes = [round(r["minutes"], 1) for r in runs]
+    results = {"seeds": args.seeds, "minutes": minutes, "columns": runs[0]["columns"], "rows": rows}
+    path = write_record(args.recipe, results, notes="; ".join(runs[0]["notes"]))
+    text = table(columns, rows)
+    print(text, path, sep="\n\n")
+    for document in args.update:
+        update(Path(document), args.recipe, f"{text}\n\n{caption(args, path, minutes)}")
+
+
+def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """The results of one seed."""
+    output = Path(args.output) / f"seed-{seed}"
+    command = [
+        sys.executable,
+        "-m",
+        "fallow",
+        "run",
+        args.recipe,
+        "--output",
+        str(output),
+        "--seed",
+        str(seed),
+        "--json",
+    ]
+    command += ["--root", args.root] if args.root else []
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+    found: dict[str, Any] = json.loads(done.stdout)
+    found["minutes"] = sum(stage["training"]["seconds"] for stage in found["stages"].values()) / 60
+    return found
+
+
+def summary(columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One row over all seeds: mean and standard deviation of what differs."""
+    found: dict[str, Any] = {}
+    for column in columns:
+        values = [row.get(column.key) for row in rows]
+        if len(set(values)) == 1 or not all(isinstance(value, int | float) for value in values):
+            found[column.key] = values[0]
+        else:
+            found[column.key] = {"mean": statistics.fmean(values), "spread": statistics.stdev(values)}
+    return found
+
+
+def table(columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> str:
+    """A Markdown table."""
+    shown = [column for column in columns if column.key in SHOWN]
+    heads = [f"{c.title} ({c.unit})" if c.unit else c.title for c in shown]
+    lines = ["| " + " | ".join(heads) + " |", "| --- |" + " ---: |" * (len(shown) - 1)]
+    lines += ["| " + " | ".join(cell_text(column, row.get(column.key)) for column in shown) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def caption(args: argparse.Namespace, record: Path, minutes: Sequence[float]) -> str:
+    """What the table is, and how to get it again."""
+    seeds = f"seed {args.seeds[0]}" if len(args.seeds) == 1 else f"mean +- standard deviation of seeds {args.seeds}"
+    root = " --root DATA" if args.root else ""
+    listed = " ".join(map(str, args.seeds))
+    return (
+        f"{seeds.capitalize()}; {max(minutes):.1f} minutes of training a seed on {processor()}, two cores. "
+        f"Again: `python benchmarks/seeds.py {args.recipe}{root} --seeds {listed} --output runs/{args.recipe}`; "
+        f"record: `benchmarks/records/{record.name}`."
+    )
+
+
+def update(path: Path, name: str, text: str) -> None:
+    """Replace what stands between the marks."""
+    before = path.read_text()
+    pattern = rf"(<!-- results:{name} -->\n).*?(<!-- /results:{name} -->)"
+    after, count = re.subn(pattern, lambda match: f"{match[1]}\n{text}\n\n{match[2]}", before, flags=re.DOTALL)
+    if not count:
+        raise SystemExit(f"{path} has no place <!-- results:{name} -->")
+    path.write_text(after)
+
+
+if __name__ == "__main__":
+    main()
