@@ -36,6 +36,7 @@ def open_model(folder: str, tokenizer: str = "", device: str = "") -> tuple[Any,
     import torch
     from transformers.utils import logging
 
+    from fallow.conversion import merge
     from fallow.data.tokenizer import load_tokenizer
     from fallow.evaluate.generation import check_vocabulary
     from fallow.folder import load
@@ -44,7 +45,7 @@ def open_model(folder: str, tokenizer: str = "", device: str = "") -> tuple[Any,
     where = _device(torch, device)
     words = load_tokenizer(home)
     try:
-        model: Any = load(folder)
+        model: Any = merge(load(folder))  # one product a layer for each generated token, instead of building W anew
     except UserError:
         raise
     except Exception as error:  # transformers and safetensors raise many kinds for damaged folders

@@ -16,7 +16,7 @@ from fallow.run.stage import INHERIT, ModelSource, Stage
 
 __all__ = ["ModelSource", "Recipe", "Stage", "load"]
 
-_IDENTITY_LEAVES_OUT = ("description", "notes", "output", "root", "device")
+_IDENTITY_LEAVES_OUT = ("description", "notes", "output", "root", "device", "trackers")
 _STAGE_IDENTITY_LEAVES_OUT = ("label", "checkpoint")
 
 
@@ -47,6 +47,9 @@ class Recipe:
 
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 computes in bfloat16 where that is safe and keeps the weights in float32."""
+
+    trackers: tuple[Literal["tensorboard"], ...] = ()
+    """Where to log besides log.jsonl; tensorboard writes to <output>/<stage>/tensorboard and needs the extra `track`."""
 
     tokenizer: TokenizerSettings
     """An existing tokenizer (path), or one to train on the first data set's text (vocab_size)."""

@@ -22,7 +22,7 @@ from fallow.run.output import Output
 from fallow.run.recipe import Recipe
 from fallow.run.stage import Stage
 from fallow.train import Loop, Mesh
-from fallow.train.callbacks import Callback, Console, JsonLog, Signals, TimingLog
+from fallow.train.callbacks import Callback, Console, JsonLog, Signals, TensorBoard, TimingLog
 from fallow.train.distributed import full_state_dict
 
 Say = Callable[[str], None]
@@ -73,7 +73,7 @@ def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) 
         stage.loop_settings(bench.recipe.precision),
         mesh,
         folder,
-        callbacks=_callbacks(folder, title),
+        callbacks=_callbacks(bench.recipe, folder, title),
         validate=_validation(model, splits, stage, mesh),
         identity=_identity(bench.recipe, stage),
     )
@@ -109,8 +109,11 @@ def _initial(bench: Bench, stage: Stage) -> nn.Module:
     return sources.initial_model(stage, source, bench.tokenizer)
 
 
-def _callbacks(folder: Path, title: str) -> list[Callback]:
-    return [Signals(), JsonLog(folder / "log.jsonl"), TimingLog(folder / "timing.jsonl"), Console(title)]
+def _callbacks(recipe: Recipe, folder: Path, title: str) -> list[Callback]:
+    callbacks = [Signals(), JsonLog(folder / "log.jsonl"), TimingLog(folder / "timing.jsonl"), Console(title)]
+    if "tensorboard" in recipe.trackers:
+        callbacks.append(TensorBoard(folder / "tensorboard"))
+    return callbacks
 
 
 def _identity(recipe: Recipe, stage: Stage) -> dict[str, Any]:
