@@ -49,7 +49,7 @@ class Recipe:
     """bf16 computes in bfloat16 where that is safe and keeps the weights in float32."""
 
     trackers: tuple[Literal["tensorboard"], ...] = ()
-    """Where to log besides log.jsonl; tensorboard writes to <output>/<stage>/tensorboard and needs the extra `track`."""
+    """Where to log besides log.jsonl; tensorboard writes to <output>/<stage>/tensorboard, and needs the extra track."""
 
     tokenizer: TokenizerSettings
     """An existing tokenizer (path), or one to train on the first data set's text (vocab_size)."""
