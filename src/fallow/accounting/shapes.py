@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fallow.accounting.dimensions import FAMILIES, Dimensions, complete, dimensions_of
-from fallow.linear.inputs import Site
+
+if TYPE_CHECKING:
+    from fallow.linear.inputs import Site
 
 Group = Literal["embedding", "attention", "mlp", "norm", "head", "bias", "other"]
 
@@ -55,8 +57,10 @@ class Weight:
         return size
 
     @property
-    def site(self) -> Site:
+    def site(self) -> "Site":
         """The place of a linear matrix as `convert` sees it; GPT-2's `c_attn` has three parts."""
+        from fallow.linear.inputs import Site  # with torch, which shapes alone can do without
+
         d_out, d_in = self.shape[::-1] if self.transposed else self.shape
         fused = self.module.endswith("c_attn") and d_out == 3 * d_in
         return Site(self.module, (d_out, d_in), (d_in,) * 3 if fused else (d_out,), self.transposed)
@@ -78,7 +82,7 @@ def weights_of(config: Mapping[str, Any]) -> tuple[Weight, ...]:
     return tuple(_WEIGHTS[sizes.family](values, sizes))
 
 
-def linear_sites_of(weights: tuple[Weight, ...]) -> dict[str, Site]:
+def linear_sites_of(weights: tuple[Weight, ...]) -> "dict[str, Site]":
     """Every linear layer by name, in model order, as `fallow.linear.linear_sites` finds them in a built model."""
     return {weight.module: weight.site for weight in weights if weight.linear}
 
