@@ -146,6 +146,28 @@ def test_counts_equal_the_tensors(row: Row) -> None:
 
 
 @rows
+def test_bytes_equal_the_tensors_of_a_real_step(row: Row) -> None:
+    from fallow.accounting.memory import measure_memory
+
+    model = converted(row).train()
+    update = torch.optim.AdamW(model.parameters())
+    loss_of(model).backward()
+    update.step()
+    layers = reparam_layers(model)
+    measured = measure_memory(model, update).layers
+    entries = sum(layer.nnz for layer in layers.values())
+    biases = sum(layer.out_features for layer in layers.values())
+    assert measured.weights == measured.gradients == 4 * (entries + biases)
+    counters = 2 * 4 * len(layers)  # AdamW's step count, for the values and the bias of each layer
+    assert measured.optimizer == 2 * measured.weights + counters
+    assert measured.indices == 2 * entries + 4 * (biases + len(layers))  # 16-bit columns, a pointer a row and one more
+    if row.density <= 0.25 and layers:
+        dense = 16 * sum(layer.in_features * layer.out_features for layer in layers.values())
+        ours = sum(16 * layer.values.numel() for layer in layers.values()) + measured.indices
+        assert ours <= 0.32 * dense  # at width 32 the row pointers weigh more than in a real model
+
+
+@rows
 @pytest.mark.parametrize("family", ["gpt2", "llama", "opt", "gpt_neox"])
 def test_flops_equal_torchs_counter(row: Row, family: str) -> None:
     from fallow.accounting.flops import count_flops

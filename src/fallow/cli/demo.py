@@ -7,7 +7,7 @@ from fallow.cli import run
 RECIPE = "spdf-demo"
 
 USAGE = """\
-usage: fallow demo [--output FOLDER] [--restart] [--dry-run] [--json] [--dotted.key VALUE ...]
+usage: fallow demo [--output FOLDER] [--only STAGE ...] [--restart] [--dry-run] [--json] [--dotted.key VALUE ...]
 
 Pre-train a small GPT-2 dense, 50% and 75% sparse on the text of this Python installation, fine-tune each one, and
 compare: a table, and one HTML file with curves and samples. A few minutes on two cores; needs no network and no data.
@@ -17,6 +17,7 @@ The same as fallow run spdf-demo, and takes the same flags; fallow run spdf-demo
 Examples:
   fallow demo
   fallow demo --output runs/second --seed 1
+  fallow demo --only tune-75
   fallow demo --dry-run"""
 
 

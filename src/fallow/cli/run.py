@@ -29,7 +29,7 @@ Examples:
   fallow run spdf-demo
   fallow run recipe.yaml --stages.0.method.sparsity 0.75 --stages.all.optimizer.lr 1e-3
   fallow run recipe.yaml --output runs/second --seed 2
-  fallow run spdf-gpt2-small --root data --only tune-75-e2e
+  fallow run spdf-gpt2-small --root data --only e2e-75
   torchrun --nproc-per-node 2 -m fallow run recipe.yaml"""
 
 SWITCHES = ("--restart", "--dry-run", "--json", "--print")

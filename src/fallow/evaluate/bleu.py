@@ -38,6 +38,15 @@ def bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]], *, lowe
     return {"bleu": float(score.score), "signature": str(metric.get_signature())}
 
 
+def require_sacrebleu() -> None:
+    """Refuse at once what could not be scored in the end.
+
+    Raises:
+        UserError: sacrebleu is not installed.
+    """
+    _metric(lowercase=False)
+
+
 def _metric(lowercase: bool) -> Any:
     try:
         from sacrebleu.metrics import BLEU

@@ -130,6 +130,8 @@ def _notes(recipe: Recipe, stages: Sequence[Stage], records: Mapping[str, Record
             "FLOPs count what sparsity needs. The path that computed these layers, materialise, multiplies by the "
             "zeros too: on this machine the saving is in memory, not in time, which the measured speed shows."
         )
+    if (processes := max(t["processes"] for t in trained)) > 1:
+        notes.append(f"Bytes of weights and optimizer are those of one of {processes} processes.")
     signature = next((r["scores"]["signature"] for r in records.values() if "signature" in r["scores"]), "")
     if signature:
         part = next(r["scores"] for r in records.values() if "signature" in r["scores"])
