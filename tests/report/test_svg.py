@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fallow.report.frame import HEIGHT, WIDTH, spaced
 from fallow.report.scale import Axis, tick_labels, ticks
-from fallow.report.svg import HEIGHT, WIDTH, Series, line_chart, series_of, shown_range, spaced
+from fallow.report.svg import Series, line_chart, series_of, shown_range
 
 CURVE = [(100.0 * i, 3.0 + 5.0 / (1 + i)) for i in range(1, 50)]
 

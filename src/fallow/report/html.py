@@ -3,11 +3,11 @@
 import json
 from collections.abc import Mapping
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from fallow.errors import UserError
+from fallow.report.document import document, dot, header, notes_section, write_page
 from fallow.report.results import (
     MISSING,
     Column,
@@ -19,15 +19,12 @@ from fallow.report.results import (
     is_numeric,
     number_of,
 )
-from fallow.report.svg import COLOURS, line_chart, series_of, shown_range, styles
+from fallow.report.svg import line_chart, series_of, shown_range
 
 
 def write_report(results: Results, path: Path) -> None:
     """Write the page of these results; the file is whole or absent."""
-    beside = path.with_name(f".{path.name}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside.write_text(page(results), encoding="utf-8")
-    beside.replace(path)
+    write_page(page(results), path)
 
 
 def read_results(path: Path) -> dict[str, Any]:
@@ -53,39 +50,15 @@ def page(results: Results) -> str:
     name = str(recipe.get("name") or "results")
     style = _styles_of(results)
     sections = [
-        _header(name, str(recipe.get("description") or "")),
+        header("fallow run", name, str(recipe.get("description") or "")),
         _table(results, style),
         _curves(results, style),
         _samples(results, style),
-        _notes(results),
+        notes_section(results.get("notes", ())),
         _settings(recipe),
     ]
-    css = f"{styles()}\n{files('fallow.report').joinpath('page.css').read_text(encoding='utf-8')}"
-    return f"""\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{escape(name)} - fallow</title>
-<style>
-{css}
-</style>
-</head>
-<body>
-<main>
-{"".join(section for section in sections if section)}
-<footer>Made by fallow from results.json, which holds every number unrounded.</footer>
-</main>
-</body>
-</html>
-"""
-
-
-def _header(name: str, description: str) -> str:
-    text = f"<p>{escape(description)}</p>" if description else ""
-    return f'<header><p class="kind">fallow run</p><h1>{escape(name)}</h1>{text}</header>\n'
+    footer = "Made by fallow from results.json, which holds every number unrounded."
+    return document(name, "".join(section for section in sections if section), footer)
 
 
 def _table(results: Results, style: Mapping[str, int]) -> str:
@@ -119,7 +92,7 @@ def _head(column: Column, number: bool) -> str:
 def _row_name(column: Column, row: Row, style: Mapping[str, int]) -> str:
     label = cell_text(column, row.get(column.key))
     remark = f'<span class="remark">{escape(str(row["note"]))}</span>' if row.get("note") else ""
-    return f'<th scope="row">{_dot(label, style)}{escape(label)}{remark}</th>'
+    return f'<th scope="row">{dot(label, style)}{escape(label)}{remark}</th>'
 
 
 def _cell(column: Column, row: Row, *, number: bool, best: bool) -> str:
@@ -164,7 +137,7 @@ def _samples(results: Results, style: Mapping[str, int]) -> str:
         texts = [f"<dt>{title}</dt>", *(f'<dd class="reference">{escape(str(text))}</dd>' for text in references)]
         for label, text in sample.get("outputs", {}).items():
             said = escape(str(text)) if str(text).strip() else '<span class="missing">(nothing)</span>'
-            texts.append(f"<dt>{_dot(str(label), style)}{escape(str(label))}</dt><dd>{said}</dd>")
+            texts.append(f"<dt>{dot(str(label), style)}{escape(str(label))}</dt><dd>{said}</dd>")
         context = escape(str(sample.get("context", "")))
         shown.append(
             f'<article class="sample"><div><h4>Context</h4><pre tabindex="0">{context}</pre></div>'
@@ -176,11 +149,6 @@ def _samples(results: Results, style: Mapping[str, int]) -> str:
     return (
         f'<section aria-labelledby="samples"><h2 id="samples">Generated texts</h2>{intro}{"".join(shown)}</section>\n'
     )
-
-
-def _notes(results: Results) -> str:
-    notes = "".join(f"<li>{escape(str(note))}</li>" for note in results.get("notes", ()))
-    return f'<section><h2>Notes</h2><ul class="notes">{notes}</ul></section>\n' if notes else ""
 
 
 def _settings(recipe: Mapping[str, Any]) -> str:
@@ -199,9 +167,3 @@ def _styles_of(results: Results) -> dict[str, int]:
     """A colour number for each label that has a curve, in order of appearance, the same in charts, table and texts."""
     labels = dict.fromkeys(str(curve.get("label", "")) for curve in results.get("curves", ()))
     return {label: number for number, label in enumerate(labels)}
-
-
-def _dot(label: str, style: Mapping[str, int]) -> str:
-    if label not in style:
-        return ""
-    return f'<span class="dot series-{style[label] % len(COLOURS)}" aria-hidden="true"></span>'

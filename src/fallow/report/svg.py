@@ -3,27 +3,27 @@
 import math
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from fallow.report.scale import Axis, padded, short_number, tick_labels, ticks
+from fallow.report.frame import (
+    BOTTOM,
+    COLOURS,
+    HEIGHT,
+    LEFT,
+    LETTER,
+    TOP,
+    WIDTH,
+    Frame,
+    draw_axes,
+    draw_ends,
+    styles,
+)
+from fallow.report.scale import Axis, padded, short_number
 
-WIDTH, HEIGHT = 1100, 400
-_TOP, _BOTTOM, _LEFT = 16, 46, 56
-_LETTER = 7.9
-"""Width of a letter of the labels on the wide side, to leave room for the longest."""
-
-_LINE = 19
 _START = 0.15
 _MOST_POINTS = 600
-
-COLOURS = (
-    ("#0b63c4", "#6cb2ff"), ("#c2410c", "#ff9d5c"), ("#0f7b53", "#4fd6a0"), ("#8b35b8", "#d39bff"),
-    ("#946200", "#e8c04a"), ("#c01f64", "#ff86b4"), ("#00778a", "#4cd0e0"), ("#555f6e", "#aeb8c7"),
-)  # fmt: skip
-"""Colours of the series on a light and on a dark ground; told apart with the common kinds of colour blindness too."""
-
 _DASHES = ("", "7 4", "2 3")
 
 
@@ -39,37 +39,6 @@ class Series:
 
     style: int = 0
     """Number of the colour; series of one model share it over all charts."""
-
-
-@dataclass(kw_only=True, slots=True)
-class _Frame:
-    x: Axis
-    y: Axis
-    parts: list[str] = field(default_factory=list)
-
-
-def styles() -> str:
-    """CSS of the charts; text and grid follow the page's `--ink`, `--soft` and `--grid` where it sets them."""
-    light = " ".join(f"--series-{n}: {colour[0]};" for n, colour in enumerate(COLOURS))
-    dark = " ".join(f"--series-{n}: {colour[1]};" for n, colour in enumerate(COLOURS))
-    names = "\n".join(f".series-{n} {{ --series: var(--series-{n}); }}" for n in range(len(COLOURS)))
-    return f"""\
-:root {{ color-scheme: light dark; {light} --chart-ink: #1c2330; --chart-soft: #5a6475; --chart-grid: #e3e7ee; }}
-@media (prefers-color-scheme: dark) {{
-:root {{ {dark} --chart-ink: #e8ecf3; --chart-soft: #a3adbd; --chart-grid: #2c3442; }}
-}}
-{names}
-.chart {{ width: 100%; height: auto; font: 13px system-ui, -apple-system, "Segoe UI", sans-serif; }}
-.chart text {{ fill: var(--chart-soft); }}
-.chart .axis {{ stroke: var(--chart-soft); stroke-width: 1; }}
-.chart .grid {{ stroke: var(--chart-grid); stroke-width: 1; }}
-.chart .line {{ stroke: var(--series); fill: none; stroke-linejoin: round; stroke-linecap: round; }}
-.chart .valid {{ stroke-width: 2.25; }}
-.chart .train {{ stroke-width: 1; opacity: .38; }}
-.chart .mark {{ fill: var(--series); }}
-.chart .lead {{ stroke: var(--series); stroke-width: 1; opacity: .6; fill: none; }}
-.chart .name {{ fill: var(--series); font-weight: 600; }}
-.chart .value {{ fill: var(--chart-ink); font-variant-numeric: tabular-nums; }}"""
 
 
 def line_chart(
@@ -91,23 +60,23 @@ def line_chart(
     if not drawn:
         return ""
     ends = _ends(drawn)
-    margin = min(440, 26 + _LETTER * max(len(f"{label} {value:.3f}") for label, _, value, _ in ends))
+    margin = min(440, 26 + LETTER * max(len(f"{label} {value:.3f}") for label, _, value, _ in ends))
     first, last = _extent(drawn)
     low, high, _ = shown_range(drawn)
     right = WIDTH - margin
-    frame = _Frame(
-        x=Axis(first, last, _LEFT, right),
-        y=Axis(*padded(low, high), HEIGHT - _BOTTOM, _TOP),
+    frame = Frame(
+        x=Axis(first, last, LEFT, right),
+        y=Axis(*padded(low, high), HEIGHT - BOTTOM, TOP),
     )
     number = abs(hash_of(title, drawn)) % 10**8
-    _draw_axes(frame, x_title, y_title, right)
-    frame.parts.append(f'<clipPath id="frame-{number}"><rect x="{_LEFT}" y="{_TOP - 4}" width="{right - _LEFT + 4:.1f}"'
-                       f' height="{HEIGHT - _TOP - _BOTTOM + 4}"/></clipPath>')  # fmt: skip
+    draw_axes(frame, x_title, y_title, right)
+    frame.parts.append(f'<clipPath id="frame-{number}"><rect x="{LEFT}" y="{TOP - 4}" width="{right - LEFT + 4:.1f}"'
+                       f' height="{HEIGHT - TOP - BOTTOM + 4}"/></clipPath>')  # fmt: skip
     frame.parts.append(f'<g clip-path="url(#frame-{number})">')
     for one in sorted(drawn, key=lambda one: one.kind != "train"):
         _draw_line(frame, one)
     frame.parts.append("</g>")
-    _draw_ends(frame, ends, right)
+    draw_ends(frame, ends, right)
     spoken = "; ".join(f"{label} ends at {value:.3f}" for label, _, value, _ in ends)
     head = f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(f"{title}: {spoken}")}"'
     if standalone:
@@ -158,27 +127,7 @@ def _extent(series: Sequence[Series]) -> tuple[float, float]:
     return low, high if high > low else low + 1
 
 
-def _draw_axes(frame: _Frame, x_title: str, y_title: str, right: float) -> None:
-    bottom = HEIGHT - _BOTTOM
-    values = ticks(frame.y.low, frame.y.high, 7)
-    for value, label in zip(values, tick_labels(values), strict=True):
-        y = frame.y.at(value)
-        frame.parts.append(f'<path class="grid" d="M{_LEFT} {y:.1f}H{right:.1f}"/>')
-        frame.parts.append(f'<text x="{_LEFT - 9}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
-    frame.parts.append(f'<path class="axis" d="M{_LEFT} {bottom}H{right:.1f}"/>')
-    for value in ticks(frame.x.low, frame.x.high, 7):
-        x = frame.x.at(value)
-        frame.parts.append(f'<path class="axis" d="M{x:.1f} {bottom}v4"/>')
-        frame.parts.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{short_number(value)}</text>')
-    middle = (_LEFT + right) / 2
-    frame.parts.append(f'<text x="{middle:.1f}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x_title)}</text>')
-    centre = (_TOP + bottom) / 2
-    frame.parts.append(
-        f'<text x="14" y="{centre}" text-anchor="middle" transform="rotate(-90 14 {centre})">{escape(y_title)}</text>'
-    )
-
-
-def _draw_line(frame: _Frame, one: Series) -> None:
+def _draw_line(frame: Frame, one: Series) -> None:
     points = _thinned(one.points)
     path = "L".join(f"{frame.x.at(x):.1f} {frame.y.at(y):.1f}" for x, y in points)
     dash = _DASHES[one.style // len(COLOURS) % len(_DASHES)]
@@ -193,43 +142,6 @@ def _draw_line(frame: _Frame, one: Series) -> None:
         frame.parts.append(
             f'<circle class="mark {colour}" cx="{frame.x.at(x):.1f}" cy="{frame.y.at(y):.1f}" r="3">{told}</circle>'
         )
-
-
-def _draw_ends(frame: _Frame, ends: Sequence[tuple[str, float, float, int]], right: float) -> None:
-    """Names beside the ends of their lines, moved apart where they would overlap."""
-    wanted = sorted(
-        (frame.y.at(min(max(y, frame.y.low), frame.y.high)), label, x, y, style) for label, x, y, style in ends
-    )
-    places = spaced([place for place, *_ in wanted], _LINE, _TOP + 4, HEIGHT - _BOTTOM - 2)
-    for (at, label, x, y, style), place in zip(wanted, places, strict=True):
-        colour = f"series-{style % len(COLOURS)}"
-        end = frame.x.at(x)
-        frame.parts.append(
-            f'<path class="lead {colour}" d="M{end + 4:.1f} {at:.1f}L{max(end + 5, right + 8):.1f} {at:.1f}'
-            f'L{right + 17:.1f} {place:.1f}"/>'
-        )
-        frame.parts.append(
-            f'<text x="{right + 21:.1f}" y="{place + 4:.1f}"><tspan class="name {colour}">{escape(label)}</tspan> '
-            f'<tspan class="value">{y:.3f}</tspan></text>'
-        )
-
-
-def spaced(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Ascending positions near the wanted (ascending) ones, at least `gap` apart, from `low` to `high` if they fit.
-
-    >>> spaced([10, 11, 50], 10, 0, 100)
-    [10, 20, 50]
-    >>> spaced([95, 98], 10, 0, 100)
-    [90, 100]
-    """
-    places: list[float] = []
-    for place in wanted:
-        places.append(max(place, low) if not places else max(place, places[-1] + gap))
-    limit = high
-    for i in range(len(places) - 1, -1, -1):
-        places[i] = max(min(places[i], limit), low + i * gap)
-        limit = places[i] - gap
-    return places
 
 
 def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
