@@ -1,9 +1,11 @@
 """Turn a stock model into one with reparametrised weights, and back."""
 
 import fnmatch
-import types
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -88,7 +90,7 @@ def convert(
     model: nn.Module,
     method: str | Method,
     *,
-    targets: Sequence[str] = (),
+    targets: Sequence[str] | str = (),
     seed: int = 0,
     path: str = "materialise",
     pretrained: bool = False,
@@ -111,21 +113,29 @@ def convert(
         What was converted and what was left.
 
     Raises:
-        UserError: unknown method, setting, path or target, or a model that is converted
-            already; nothing is changed then.
+        UserError: unknown method, setting, path or target, a weight that is shared with another layer or would keep
+            no entry, or a model that is converted already; nothing is changed then.
 
     >>> net = nn.Sequential(nn.ModuleList([nn.Linear(8, 8), nn.Linear(8, 16)]), nn.Linear(16, 4))
     >>> report = convert(net, "sparse", sparsity=0.5)
     >>> report.num_entries, [name for name, reason in report.left]
     (96, ['1'])
     """
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model is a {type(model).__name__}, but it must be a torch module")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise UserError(f"seed is {seed!r}, but it must be a whole number of at least 0")
     if isinstance(method, Method):
         if settings:
             raise UserError(
                 f"{next(iter(settings))} has no effect beside a method instance. Give it to the method instead"
             )
-    else:
+    elif isinstance(method, str):
         method = method_of(method, **settings)
+    else:
+        raise UserError(
+            f'method is {method!r}, but it must be a name or an instance. Write convert(model, "sparse", sparsity=0.75)'
+        )
     path_of(path)
     if getattr(model, RECORD, None) is not None:
         raise UserError(
@@ -133,13 +143,18 @@ def convert(
             "Call fallow.merge(model) first"
         )
     sites = linear_sites(model)
+    targets = (targets,) if isinstance(targets, str) else tuple(targets or ())
     chosen = match_targets(model, sites, targets)
+    _refuse_shared(model, chosen)
     plan = method.plan(chosen, Key(seed))
     if pretrained:
         plan = {name: terms.unscaled() for name, terms in plan.items()}
     for name, terms in plan.items():  # sizes are checked before anything is changed
-        if terms.sparse is not None:
-            terms.sparse.num_entries(sites[name].shape[1])
+        if terms.sparse is not None and not terms.sparse.num_entries(sites[name].shape[1]):
+            d_out, d_in = sites[name].shape
+            raise UserError(
+                f"this sparsity leaves no entry in {name} ({d_out} x {d_in}). Write at most {1 - 1 / (d_out * d_in):g}"
+            )
     converted = []
     for name, terms in plan.items():
         layer = ReparamLinear.from_layer(model.get_submodule(name), sites[name], terms, path)
@@ -149,9 +164,10 @@ def convert(
     kept, outside = f"method {method.name} keeps it", "not a target" if targets else "outside the blocks"
     left = tuple((name, kept if name in chosen else outside) for name in sites if name not in plan)
     if plan:
-        setattr(model, RECORD, Record(method, tuple(targets), seed, path))
-        if hasattr(model, "save_pretrained"):
-            vars(model)["save_pretrained"] = types.MethodType(_save_unmerged, model)
+        setattr(model, RECORD, Record(method, targets, seed, path))
+        for name, replacement in _INSTEAD.items():
+            if hasattr(model, name):
+                vars(model)[name] = partial(replacement, model)  # unlike a bound method it survives pickle and deepcopy
     return ConversionReport(tuple(converted), left)
 
 
@@ -167,7 +183,8 @@ def merge(model: nn.Module) -> nn.Module:
         _replace(model, name, merged)
     if getattr(model, RECORD, None) is not None:
         delattr(model, RECORD)
-        vars(model).pop("save_pretrained", None)
+        for name in _INSTEAD:
+            vars(model).pop(name, None)
     return model
 
 
@@ -178,6 +195,11 @@ def match_targets(model: nn.Module, sites: dict[str, Site], targets: Iterable[st
         UserError: a target matches nothing; names the nearest ending, or all of them.
     """
     patterns = list(targets)
+    for pattern in patterns:
+        if not isinstance(pattern, str) or not pattern:
+            raise UserError(f"targets holds {pattern!r}, but it must hold names of layers, such as c_attn")
+    if not sites:
+        raise UserError(f"{type(model).__name__} holds no linear layer that could be converted")
     if not patterns:
         blocks = tuple(f"{block}." for block in block_names(model))
         inside = {name: site for name, site in sites.items() if f"{name}.".startswith(blocks)} if blocks else {}
@@ -214,8 +236,44 @@ def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
     setattr(model.get_submodule(parent), child, module)
 
 
-def _save_unmerged(model: nn.Module, save_directory: str, **_: object) -> None:
-    """What `save_pretrained` does on a converted model: the folder of `fallow.save`, never a plain one."""
+def _refuse_shared(model: nn.Module, chosen: dict[str, Site]) -> None:
+    """A weight that two places use cannot become two: the model would no longer be the one that it was."""
+    places: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        places.setdefault(id(parameter), []).append(name)
+    for name in chosen:
+        shared = [place for place in places[id(model.get_parameter(f"{name}.weight"))] if place != f"{name}.weight"]
+        if shared:
+            raise UserError(
+                f"{name} shares its weight with {shared[0].removesuffix('.weight')}, so it cannot be converted alone. "
+                "Leave it out of targets, or untie the two first (tie_word_embeddings=False for a head)"
+            )
+
+
+def _save_unmerged(
+    model: nn.Module,
+    save_directory: str | Path,
+    is_main_process: bool = True,
+    state_dict: dict[str, Any] | None = None,
+    push_to_hub: bool = False,
+    **_: object,
+) -> None:
+    """What `save_pretrained` does on a converted model: the folder of `fallow.save`, never a plain one.
+
+    Sizes of files and the like, which the folder of `fallow.save` does not have, are passed over.
+    """
     from fallow.folder import save
 
-    save(model, save_directory)
+    if push_to_hub:
+        _refuse_upload(model)
+    if is_main_process:
+        save(model, save_directory, state_dict=state_dict)
+
+
+def _refuse_upload(model: nn.Module, *_: object, **__: object) -> None:
+    """What `push_to_hub` does on a converted model: nobody could load it from there."""
+    raise UserError("this model is not merged, and from_pretrained could not load it. Call fallow.merge(model) first")
+
+
+_INSTEAD = {"save_pretrained": _save_unmerged, "push_to_hub": _refuse_upload}
+"""Methods of a stock model that would go wrong on a converted one, and what stands in for them until it is merged."""

@@ -1,7 +1,6 @@
 """A converted model on disk: safetensors and JSON, and nothing that a plain loader could take for a whole model."""
 
-import json
-import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch import nn
 
 from fallow.conversion import RECORD, Record, convert
 from fallow.errors import UserError
+from fallow.files import atomic, file_sha256, read_json, refuse_full_disk, write_json
 from fallow.methods import method_of
 from fallow.methods.base import reparam_layers
 from fallow.methods.registry import method_to_dict
@@ -17,78 +17,162 @@ from fallow.methods.registry import method_to_dict
 RECORD_FILE = "fallow.json"
 WEIGHTS_FILE = "fallow.safetensors"
 _FORMAT = 1
-_NOTICE = (
-    "this folder holds a fallow model that is not merged. Load it with fallow.load(folder), "
-    "or write: fallow merge FOLDER --output MERGED"
-)
+_REFUSAL = "this folder holds a fallow model that is not merged"
+_NOTICE = f"{_REFUSAL}. Load it with fallow.load(folder), or write: fallow merge FOLDER --output MERGED"
+_DAMAGED = "Save the model again, or restore the folder from a copy"
 
 
-def save(model: nn.Module, folder: str | Path) -> None:
+def save(model: nn.Module, folder: str | Path, *, state_dict: Mapping[str, torch.Tensor] | None = None) -> None:
     """Write a model, converted or not, so that `load` gives it back bit for bit.
 
     A model that is not converted is saved by its own `save_pretrained`. A converted one becomes `fallow.json` (method,
-    seed, configuration, a checksum of every support) and `fallow.safetensors` (the parameters that exist: values,
-    factors, biases and so on; no indices, they follow from seed and layer names), beside a `config.json` whose
-    model type makes transformers stop with directions instead of loading random weights.
+    seed, configuration, a checksum of the weights and of every support) and `fallow.safetensors` (the parameters that
+    exist: values, factors, biases and so on; no indices, they follow from seed and layer names), beside a `config.json`
+    whose model type makes transformers stop with directions instead of loading random weights.
+
+    Args:
+        model: a Hugging Face model.
+        folder: made when it is not there; an older model in it is replaced.
+        state_dict: tensors to write in place of the model's own, as a trainer gathers them from several processes.
+
+    Raises:
+        UserError: not a Hugging Face model, no values to save, or no room for them.
     """
-    record: Record | None = getattr(model, RECORD, None)
     path = Path(folder)
-    path.mkdir(parents=True, exist_ok=True)
-    if record is None:
-        _pretrained(model).save_pretrained(path)
-        return
-    config = _pretrained(model).config.to_dict()
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file, but a model needs a folder")
+    record: Record | None = getattr(model, RECORD, None)
+    stock = _pretrained(model)
+    with refuse_full_disk(path):
+        path.mkdir(parents=True, exist_ok=True)
+        if record is None:
+            stock.save_pretrained(path, state_dict=None if state_dict is None else dict(state_dict))
+            stale = [path / RECORD_FILE, path / WEIGHTS_FILE]
+        else:
+            _save_converted(stock, record, _tensors(model, state_dict), path)
+            stale = [
+                *path.glob("model*.safetensors"),
+                path / "model.safetensors.index.json",
+                path / "pytorch_model.bin",
+            ]
+        for file in stale:
+            file.unlink(missing_ok=True)
+
+
+def _save_converted(model: Any, record: Record, tensors: dict[str, torch.Tensor], path: Path) -> None:
     description = {
         "format": _FORMAT,
         "architecture": type(model).__name__,
-        "config": config,
+        "config": model.config.to_dict(),
         "method": method_to_dict(record.method),
         "targets": list(record.targets),
         "seed": record.seed,
         "path": record.path,
         "supports": {n: s.digest() for n, layer in reparam_layers(model).items() if (s := layer.support) is not None},
     }
-    _write_weights(model, path / WEIGHTS_FILE)
-    write_json(path / RECORD_FILE, description)
+    from safetensors.torch import save_file
+
+    with atomic(path / WEIGHTS_FILE) as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+    write_json(path / RECORD_FILE, {**description, "weights": file_sha256(path / WEIGHTS_FILE)})
     write_json(path / "config.json", {"model_type": _NOTICE, "architectures": [type(model).__name__]})
-    for stale in ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"):
-        (path / stale).unlink(missing_ok=True)
+    if model.can_generate():
+        model.generation_config.save_pretrained(path)
 
 
 def load(folder: str | Path) -> nn.Module:
-    """Load a folder written by `save`, or any Hugging Face causal LM folder.
+    """Load a folder written by `save`, or any Hugging Face folder, in evaluation mode.
 
-    Supports are drawn again from the seed and checked against their checksums.
+    Supports are drawn again from the seed and checked against their checksums, as the weights are. A plain folder is
+    loaded as the class that its configuration names, and must hold every weight of it: none is left to chance.
 
     Raises:
-        UserError: no model there, weights that do not belong to the record, or a support with another checksum.
+        UserError: no model there, weights that are damaged, missing or do not belong to the record, or a support with
+            another checksum.
     """
     path = Path(folder)
     if not is_unmerged(path):
         if not (path / "config.json").exists():
             raise UserError(f"{path} holds no model: neither {RECORD_FILE} nor config.json is there")
-        from transformers import AutoModelForCausalLM
-
-        plain: nn.Module = AutoModelForCausalLM.from_pretrained(path)
-        return plain
-    description = json.loads((path / RECORD_FILE).read_text())
+        return _load_plain(path)
+    description = read_json(path / RECORD_FILE, _DAMAGED)
     if description.get("format") != _FORMAT:
         raise UserError(f"{path} was written in format {description.get('format')}; this fallow reads format {_FORMAT}")
-    model = build(description["config"], description["architecture"])
-    settings = dict(description["method"])
-    method = method_of(settings.pop("name"), **settings)
-    convert(model, method, targets=description["targets"], seed=description["seed"], path=description["path"])
+    if not (path / WEIGHTS_FILE).exists():
+        raise UserError(f"{path / WEIGHTS_FILE} is missing. {_DAMAGED}")
+    if description.get("weights") != file_sha256(path / WEIGHTS_FILE):
+        raise UserError(f"{path / WEIGHTS_FILE} is damaged: it does not have the checksum in {RECORD_FILE}. {_DAMAGED}")
+    try:
+        with torch.random.fork_rng(devices=[]):  # building draws weights that are thrown away
+            model = build(description["config"], description["architecture"])
+        settings = dict(description["method"])
+        method = method_of(settings.pop("name"), **settings)
+        convert(model, method, targets=description["targets"], seed=description["seed"], path=description["path"])
+        supports = dict(description["supports"])
+    except UserError as error:
+        raise UserError(f"{path / RECORD_FILE}: {error}") from None
+    except Exception as error:  # transformers raises many kinds for a configuration that makes no sense
+        raise UserError(f"{path / RECORD_FILE} is damaged ({type(error).__name__}: {error}). {_DAMAGED}") from error
     for name, layer in reparam_layers(model).items():
         support = layer.support
-        if support is not None and description["supports"].get(name) != support.digest():
+        if support is not None and supports.get(name) != support.digest():
             raise UserError(f"{path}: the support of {name} does not have the checksum that was saved with it")
     _read_weights(model, path / WEIGHTS_FILE)
-    return model
+    _read_generation_config(model, path)
+    return model.eval()
+
+
+def _load_plain(path: Path) -> nn.Module:
+    import transformers
+
+    description = read_json(path / "config.json", _DAMAGED)
+    if str(description.get("model_type", "")).startswith(_REFUSAL):
+        raise UserError(f"{path / RECORD_FILE} is missing, without which {WEIGHTS_FILE} means nothing. {_DAMAGED}")
+    named = next(iter(description.get("architectures") or []), "")
+    return load_stock(str(path), _model_class(str(named)) or transformers.AutoModelForCausalLM)
+
+
+def load_stock(source: str, cls: Any) -> nn.Module:
+    """A Hugging Face model from a folder or the Hub, as `cls`, with every weight from there.
+
+    Raises:
+        UserError: it cannot be loaded, or some of its weights would be random.
+    """
+    try:
+        model, found = cls.from_pretrained(source, output_loading_info=True)
+    except Exception as error:  # transformers and safetensors raise many kinds for damaged folders
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{source} holds a model that cannot be loaded: {first}") from error
+    if missing := sorted(found["missing_keys"]):
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise UserError(
+            f"{source} does not hold all weights of a {type(model).__name__}: {missing[0]}{more} would be random"
+        )
+    stock: nn.Module = model
+    return stock
+
+
+def check_causal(model: Any, source: object) -> None:
+    """Refuse a model that does not predict the next token.
+
+    Raises:
+        UserError: names its class, and what is needed.
+    """
+    if not model.can_generate() or model.config.is_encoder_decoder:
+        raise UserError(
+            f"{source} holds a {type(model).__name__}, which does not predict the next token. "
+            "A causal language model is needed, such as GPT2LMHeadModel"
+        )
 
 
 def is_unmerged(folder: Path) -> bool:
-    """Whether a folder holds a converted model."""
-    return (folder / WEIGHTS_FILE).exists() and (folder / RECORD_FILE).exists()
+    """Whether a folder holds a converted model; one that a merged model was saved over is a plain one."""
+    if not (folder / RECORD_FILE).exists():
+        return False
+    try:
+        return _REFUSAL in (folder / "config.json").read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return True
 
 
 def build(config: dict[str, Any], architecture: str = "") -> nn.Module:
@@ -106,7 +190,7 @@ def build(config: dict[str, Any], architecture: str = "") -> nn.Module:
     kind = values.pop("model_type", "")
     if kind not in CONFIG_MAPPING_NAMES:
         raise unknown("model_type", kind, CONFIG_MAPPING_NAMES)
-    cls = getattr(transformers, architecture, None) if architecture else transformers.AutoModelForCausalLM
+    cls = _model_class(architecture) if architecture else transformers.AutoModelForCausalLM
     if cls is None:
         raise UserError(f"transformers {transformers.__version__} has no class {architecture}")
     dtype = values.pop("dtype", None)
@@ -117,31 +201,29 @@ def build(config: dict[str, Any], architecture: str = "") -> nn.Module:
     return model
 
 
-def write_json(path: Path, value: object) -> None:
-    """Write JSON so that the file is whole or absent."""
-    write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
+def _model_class(name: str) -> Any:
+    """A model class of transformers, and nothing else of it that a file might name."""
+    import transformers
+
+    found = getattr(transformers, name, None)
+    return found if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel) else None
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write text so that the file is whole or absent: under another name first, then renamed."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def _write_weights(model: nn.Module, path: Path) -> None:
-    from safetensors.torch import save_file
-
-    temporary = path.with_name(f".{path.name}.tmp")
-    # named_parameters drops the second name of tied parameters, which the model ties again when it is built
-    tensors = {name: p.detach().contiguous().cpu() for name, p in model.named_parameters()}
+def _tensors(model: nn.Module, state_dict: Mapping[str, torch.Tensor] | None) -> dict[str, torch.Tensor]:
+    """Parameters and persistent buffers by name; tied ones once, the model ties them again when it is built."""
     persistent = model.state_dict().keys()
-    tensors |= {n: b.detach().contiguous().cpu() for n, b in model.named_buffers() if n in persistent}
-    save_file(tensors, temporary, metadata={"format": "pt"})
-    temporary.replace(path)
+    own = dict(model.named_parameters()) | {n: b for n, b in model.named_buffers() if n in persistent}
+    tensors = {}
+    for name, tensor in own.items():
+        if state_dict is not None and name not in state_dict:
+            raise UserError(
+                f"state_dict has no {name}, which the model has. Leave state_dict out to save the model's own"
+            )
+        tensor = tensor if state_dict is None else state_dict[name]
+        if tensor.is_meta:
+            raise UserError(f"{name} is on the meta device: the model has no values to save")
+        tensors[name] = tensor.detach().contiguous().cpu()
+    return tensors
 
 
 def _read_weights(model: nn.Module, path: Path) -> None:
@@ -172,3 +254,10 @@ def _pretrained(model: nn.Module) -> Any:
     if not hasattr(model, "config") or not hasattr(model.config, "to_dict"):
         raise UserError(f"{type(model).__name__} is not a Hugging Face model; save its state_dict() yourself")
     return model
+
+
+def _read_generation_config(model: Any, path: Path) -> None:
+    from transformers import GenerationConfig
+
+    if (path / "generation_config.json").exists() and model.can_generate():
+        model.generation_config = GenerationConfig.from_pretrained(path)

@@ -169,8 +169,6 @@ def test_damaged_indices(folder: Path) -> None:
 def test_a_full_disk_keeps_what_is_finished(
     tmp_path: Path, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fallow.data import index as module
-
     calls = 0
 
     def full(_: int) -> None:
@@ -179,7 +177,7 @@ def test_a_full_disk_keeps_what_is_finished(
         if calls == 4:  # two shards and their index are written, the next shard is not
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(module.os, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(UserError, match="the disk is full"):
         write(tmp_path, tokenizer)
     assert not list(tmp_path.glob(".*"))

@@ -39,18 +39,13 @@ def open_model(folder: str, tokenizer: str = "", device: str = "") -> tuple[Any,
     from fallow.conversion import merge
     from fallow.data.tokenizer import load_tokenizer
     from fallow.evaluate.generation import check_vocabulary
-    from fallow.folder import load
+    from fallow.folder import check_causal, load
 
     logging.disable_progress_bar()
     where = _device(torch, device)
     words = load_tokenizer(home)
-    try:
-        model: Any = merge(load(folder))  # one product a layer for each generated token, instead of building W anew
-    except UserError:
-        raise
-    except Exception as error:  # transformers and safetensors raise many kinds for damaged folders
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{folder} holds a model that cannot be loaded: {first}") from error
+    model: Any = merge(load(folder))  # one product a layer for each generated token, instead of building W anew
+    check_causal(model, folder)
     check_vocabulary(model, words)
     return model.eval().to(where), words
 

@@ -1,7 +1,7 @@
 """Settings: frozen dataclasses written as YAML, strictly read, changed by dotted keys, dumped in one canonical form."""
 
 from fallow.config.choices import Choices
-from fallow.config.decode import Words, from_dict, load
+from fallow.config.decode import Words, check, from_dict, load
 from fallow.config.describe import Leaf, leaves, type_name
 from fallow.config.difference import difference, flatten
 from fallow.config.document import parse, read
@@ -16,6 +16,7 @@ __all__ = [
     "Override",
     "Words",
     "apply_overrides",
+    "check",
     "difference",
     "dump",
     "field_docs",

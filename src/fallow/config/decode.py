@@ -71,6 +71,18 @@ def from_dict(cls: type[T], data: Mapping[str, Any], *, prefix: str = "") -> T:
     return typing.cast(T, _dataclass(cls, data, Place(prefix)))
 
 
+def check(settings: Any) -> None:
+    """Refuse what a document could not hold, in a dataclass that was made in Python: another type, or no such choice.
+
+    For dataclasses of plain fields, from their `__post_init__`.
+
+    Raises:
+        UserError: names the field, its value, and what it must be.
+    """
+    for name, annotation in hints_of(type(settings)).items():
+        decode(annotation, getattr(settings, name), Place(name))
+
+
 def decode(annotation: Any, value: Any, place: Place) -> Any:
     """A value of the annotated type from a plain one."""
     if choices := choices_of(annotation):

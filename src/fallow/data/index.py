@@ -1,17 +1,13 @@
 """The JSON index beside token shards: what they hold, how they were made, and how to tell a damaged one."""
 
-import errno
-import hashlib
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from fallow.errors import UserError
+from fallow.files import atomic, file_sha256
 
 INDEX = "index.json"
 _FORMAT, _VERSION = "fallow-tokens", 1
@@ -117,33 +113,3 @@ class Index:
         if checksum and (found := file_sha256(path)) != shard.sha256:
             return f"checksum {found[:4]}..., expected {shard.sha256[:4]}..."
         return ""
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A temporary path that becomes `path` when the block ends well, and disappears when it does not.
-
-    Raises:
-        UserError: the disk is full; what was there before is untouched.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
-                f"the disk is full while writing {path}. Free space and run again; finished files are kept."
-            ) from None
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)

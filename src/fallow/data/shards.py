@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fallow.data.documents import Document
-from fallow.data.index import INDEX, Index, Shard, atomic
+from fallow.data.index import INDEX, Index, Shard
 from fallow.data.tokenizer import encode_batch, tokenizer_fingerprint
 from fallow.errors import UserError
+from fallow.files import atomic
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 
@@ -57,8 +58,8 @@ def dense_weight(module: nn.Module) -> Tensor:
 
 
 def linear_sites(model: nn.Module) -> dict[str, Site]:
-    """Every linear layer of the model by name, in model order."""
-    return {name: site_of(name, module) for name, module in model.named_modules() if is_linear(module)}
+    """Every linear layer inside the model by name, in model order."""
+    return {name: site_of(name, module) for name, module in model.named_modules() if name and is_linear(module)}
 
 
 def block_names(model: nn.Module) -> list[str]:
@@ -75,18 +76,19 @@ def _blocks_below(module: nn.Module, prefix: str) -> Iterator[str]:
             yield from _blocks_below(child, f"{path}.")
 
 
-def stock_layer(site: Site, weight: Tensor, bias: Tensor | None) -> nn.Module:
-    """The stock module with this weight of shape (d_out, d_in), in the class the site had."""
+def stock_layer(site: Site, weight: Tensor, bias: nn.Parameter | None, *, trainable: bool = True) -> nn.Module:
+    """The stock module with this weight of shape (d_out, d_in) and this very bias, in the class the site had."""
     d_out, d_in = site.shape
     if site.transposed:
         from transformers.pytorch_utils import Conv1D
 
-        layer: nn.Module = Conv1D(d_out, d_in)
-        layer.weight = nn.Parameter(weight.t().contiguous(), requires_grad=weight.requires_grad)
-        layer.bias = nn.Parameter(weight.new_zeros(d_out) if bias is None else bias)
-        return layer
-    layer = nn.Linear(d_in, d_out, bias=bias is not None, device="meta")
-    layer.weight = nn.Parameter(weight.contiguous())
+        with torch.device("meta"):  # nothing is drawn that is thrown away
+            layer: nn.Module = Conv1D(d_out, d_in)
+        weight = weight.t()
+        bias = nn.Parameter(weight.new_zeros(d_out)) if bias is None else bias
+    else:
+        layer = nn.Linear(d_in, d_out, bias=bias is not None, device="meta")
+    layer.weight = nn.Parameter(weight.contiguous(), requires_grad=trainable)
     if bias is not None:
-        layer.bias = nn.Parameter(bias)
+        layer.bias = bias
     return layer

@@ -1,6 +1,7 @@
 """The layer that every method uses: y = x W^T + bias, where W is a sum of terms."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -157,9 +158,23 @@ class ReparamLinear(nn.Module):
 
     @torch.no_grad()
     def merge(self) -> nn.Module:
-        """The stock layer with the same outputs."""
-        bias = None if self.bias is None else self.bias.detach()
-        return stock_layer(self.site, self.effective_weight().detach().clone(), bias)
+        """The stock layer with the same outputs; its weight is trained if any of the terms was."""
+        terms = (self.base, self.low_rank_a, self.low_rank_b, self.values)
+        trainable = any(term is not None and term.requires_grad for term in terms)
+        return stock_layer(self.site, self.effective_weight().detach().clone(), self.bias, trainable=trainable)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle, which cannot read 16-bit unsigned tensors back: columns as signed ones, bit for bit."""
+        state = self.__dict__.copy()
+        if self.columns is not None and self.columns.dtype == torch.uint16:
+            state["_buffers"] = {**state["_buffers"], "columns": self.columns.view(torch.int16)}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """What `__getstate__` gave."""
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        if self.columns is not None and self.columns.dtype == torch.int16:
+            self.columns = self.columns.view(torch.uint16)
 
     def extra_repr(self) -> str:
         """Sizes, terms and path."""

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from torch import nn
 
+from fallow.config import check
 from fallow.linear import ReparamLinear, Site, Terms
 from fallow.random import Key
 
@@ -16,6 +17,10 @@ class Method(ABC):
     """A line of work as settings. Subclasses are frozen dataclasses whose fields are the settings a recipe can give."""
 
     name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        """Check the types of the settings; a subclass that checks more calls this first."""
+        check(self)
 
     @abstractmethod
     def plan(self, sites: Mapping[str, Site], key: Key) -> dict[str, Terms]:

@@ -15,7 +15,6 @@ from fallow.linear.inputs import dense_weight
 from fallow.methods.base import Method, reparam_layers
 from fallow.random import Key
 from fallow.supports import kind_of, layer_densities
-from fallow.supports.densities import DISTRIBUTIONS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +60,7 @@ class Sparse(Method):
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        Method.__post_init__(self)
         if not 0.0 <= self.sparsity < 1.0:
             hint = f". Did you mean {self.sparsity / 100:g}?" if 1.0 < self.sparsity < 100.0 else ""
             raise UserError(f"sparsity is {self.sparsity:g}, but it must be at least 0 and below 1{hint}")
@@ -72,8 +72,6 @@ class Sparse(Method):
                     "density in every layer. Remove distribution, or write support uniform"
                 )
             kind_of(self.support).num_entries((1, int(self.support.split(":")[1])), 1.0 - self.sparsity)
-        if self.distribution not in DISTRIBUTIONS:
-            layer_densities({}, 1.0, self.distribution)
 
     def plan(self, sites: Mapping[str, Site], key: Key) -> dict[str, Terms]:
         """A sparse term alone, everywhere."""

@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from fallow.config import to_dict
-from fallow.data.settings import Data, TextData
+from fallow.data.settings import Data, PairData, TextData
 from fallow.data.splits import Splits, open_data, open_tokenizer
 from fallow.errors import UserError
-from fallow.folder import load, write_json, write_text
+from fallow.evaluate.bleu import require_sacrebleu
+from fallow.files import write_json, write_text
+from fallow.folder import load
 from fallow.hf.card import model_card
 from fallow.run.judging import judge
 from fallow.run.output import Output
+from fallow.run.pace import Pace, spoken
 from fallow.run.recipe import Recipe
 from fallow.run.rehearsal import rehearsal_of
 from fallow.run.results import collect
@@ -72,14 +75,17 @@ def _run(recipe: Recipe, chosen: Sequence[str], mesh: Mesh, *, restart: bool, qu
     say = _speaker(mesh)
     for stage in recipe.stages:  # before anything is made: a later stage must not fail after hours of an earlier one
         _check_batch(stage, mesh.world)
+    if any(isinstance(recipe.datasets[stage.dataset], PairData) for stage in recipe.stages if stage.name in chosen):
+        require_sacrebleu()
     output = Output(Path(recipe.output))
     with _main_first(mesh) as is_main:
         if is_main:
             output.claim(recipe, restart=restart)
-        tokenizer = open_tokenizer(recipe.tokenizer, recipe.datasets.values(), output.folder, prepare=is_main)
+        datasets = [recipe.dataset(name) for name in recipe.datasets]
+        tokenizer = open_tokenizer(recipe.tokenizer, datasets, output.folder, prepare=is_main)
     bench = Bench(recipe, output, mesh, tokenizer, say)
     opened: dict[tuple[str, int], Splits] = {}
-    started, records = time.monotonic(), {}
+    started, records, pace = time.monotonic(), {}, Pace()
     for stage in recipe.stages:
         folder = output.stage(stage.name)
         record = output.finished(folder)
@@ -91,9 +97,13 @@ def _run(recipe: Recipe, chosen: Sequence[str], mesh: Mesh, *, restart: bool, qu
         if record is not None:
             say(f"{place}: finished before")
         else:
-            say(f"{place}: {stage.label}, {stage.method.name}, {stage.budget}")
+            waiting = [s for s in recipe.stages if s.name in chosen and output.finished(output.stage(s.name)) is None]
+            left = spoken(pace.left(waiting))
+            say(f"{place}: {stage.label}, {stage.method.name}, {stage.budget}{left}")
+            begun = time.monotonic()
             splits = _open(bench, stage, opened)
             record = _stage(bench, stage, splits, folder)
+            pace.add(stage, time.monotonic() - begun)
         mesh.barrier()
         if mesh.is_main:
             output.tidy(folder)

@@ -16,7 +16,7 @@ from typing import Any
 
 from fallow.config import difference, dump, from_dict, read, to_dict
 from fallow.errors import UserError
-from fallow.folder import write_json, write_text
+from fallow.files import write_json, write_text
 from fallow.run.recipe import Recipe
 from fallow.run.stage import Stage
 

@@ -1,6 +1,5 @@
 """The model that a stage begins with."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,8 @@ from torch import nn
 
 from fallow.conversion import convert, merge
 from fallow.errors import UserError
-from fallow.folder import build, is_unmerged, load
+from fallow.files import read_json
+from fallow.folder import build, check_causal, is_unmerged, load, load_stock
 from fallow.linear.inputs import dense_weight
 from fallow.methods.base import reparam_layers
 from fallow.methods.sparse import wake
@@ -39,10 +39,10 @@ def initial_model(stage: Stage, folder_of_stage: Path | None, tokenizer: Any) ->
     elif stage.model.path.startswith("hub:"):
         from transformers import AutoModelForCausalLM
 
-        model = AutoModelForCausalLM.from_pretrained(stage.model.path.removeprefix("hub:"), dtype=torch.float32)
+        model = load_stock(stage.model.path.removeprefix("hub:"), AutoModelForCausalLM).float()
     else:
-        model = load(path).float()
-        merge(model)
+        model = merge(load(path).float())
+        check_causal(model, path)
     _check_vocabulary(model, tokenizer, stage)
     before = read_record(path) if path is not None and not is_unmerged(path) else {}
     if stage.method.name == "dense" and before.get("revive", "zeros") != "zeros":
@@ -102,5 +102,4 @@ def read_record(folder: Path) -> dict[str, Any]:
     path = folder / RECORD
     if not path.exists():
         return {}
-    record: dict[str, Any] = json.loads(path.read_text())
-    return record
+    return read_json(path, "Delete the folder of that stage and run the same command to train it again.")

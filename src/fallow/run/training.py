@@ -14,7 +14,7 @@ from fallow.conversion import RECORD, merge
 from fallow.counting import count
 from fallow.data.splits import Splits
 from fallow.evaluate.perplexity import perplexity
-from fallow.folder import write_json
+from fallow.files import write_json
 from fallow.methods.base import reparam_layers
 from fallow.methods.registry import method_to_dict
 from fallow.run import sources

@@ -12,7 +12,7 @@ from pathlib import Path
 from fallow.data.documents import Document, place_of
 from fallow.data.embedded import read_stdlib
 from fallow.data.formats.pair import Pair, Role
-from fallow.data.index import atomic
+from fallow.files import atomic
 
 _VERSION = 1
 TEST_SHARE, VALID_SHARE = 0.05, 0.05
