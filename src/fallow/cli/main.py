@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "merge": ("fallow.cli.merge", "Turn a converted model back into a stock Hugging Face one."),
     "generate": ("fallow.cli.generate", "Continue texts with a trained model."),
     "evaluate": ("fallow.cli.evaluate", "Perplexity and BLEU of a trained model."),
+    "tables": ("fallow.cli.tables", "Recompute published tables from our own accounting."),
     "doctor": ("fallow.cli.doctor", "Check the installation and the machine."),
 }
 """Command -> its module and its line in the help. A new command is one line here."""
