@@ -41,7 +41,7 @@ def compute() -> Table:
             "Adam: 2 bytes x P for weights, gradients, two moments, and the list of temporaries of an update that "
             "handles all tensors at once",
             "SLTrain: 2 P weights + 8 nnz int64 indices + 2 P one-byte moments with a 32-bit scale every 256 entries "
-            "+ 2 r d_in bytes a matrix for the scaled copy of A kept until the backward pass; gradients are freed at once",
+            "+ 2 r d_in bytes a matrix for the scaled copy of A kept for backward; gradients are freed at once",
         ),
         remarks=(
             "Dense Adam is inflated by the temporary: an update that handles one tensor at a time needs none.",

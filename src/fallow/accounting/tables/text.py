@@ -17,17 +17,18 @@ def to_text(table: Table) -> str:
 
     `=` after the error: ours, rounded as the paper rounds, is the printed figure.
     """
+    rows = {row: number for number, row in enumerate(dict.fromkeys(cell.row for cell in table.cells))}
+    shown: set[str] = set()
     name = max(len(cell.column) for cell in table.cells) + 2
     numbers = [(_number(cell, cell.paper), _number(cell, cell.ours, more=1)) for cell in table.cells]
     paper = max(len(text) for text, _ in [*numbers, (_HEAD[1], "")])
     ours = max(len(text) for _, text in [*numbers, ("", _HEAD[2])])
     lines = [table.title, *_wrapped(f"Source: {table.source}"), ""]
     lines.append(f"{'':<{name}}  {_HEAD[1]:>{paper}}  {_HEAD[2]:>{ours}}  {_HEAD[3]:>{_LONGEST_ERROR}}")
-    row = None
-    for cell, (printed, computed) in zip(table.cells, numbers, strict=True):
-        if cell.row != row:
+    for cell, (printed, computed) in sorted(zip(table.cells, numbers, strict=True), key=lambda pair: rows[pair[0].row]):
+        if cell.row not in shown:
             lines.append(cell.row)
-            row = cell.row
+            shown.add(cell.row)
         start = (
             f"{'  ' + cell.column:<{name}}  {printed:>{paper}}  {computed:>{ours}}  {_error(cell):>{_LONGEST_ERROR}}"
         )
