@@ -8,17 +8,8 @@ from typing import Any
 
 from fallow.errors import UserError
 from fallow.report.document import document, dot, header, notes_section, write_page
-from fallow.report.results import (
-    MISSING,
-    Column,
-    Results,
-    Row,
-    best_rows,
-    cell_text,
-    columns_of,
-    is_numeric,
-    number_of,
-)
+from fallow.report.html_table import table_section
+from fallow.report.results import Results
 from fallow.report.svg import line_chart, series_of, shown_range
 
 
@@ -51,58 +42,14 @@ def page(results: Results) -> str:
     style = _styles_of(results)
     sections = [
         header("fallow run", name, str(recipe.get("description") or "")),
-        _table(results, style),
+        table_section(results, style, title="What it cost and what came out"),
         _curves(results, style),
-        _samples(results, style),
+        samples_section(results, style),
         notes_section(results.get("notes", ())),
-        _settings(recipe),
+        settings_section(recipe),
     ]
     footer = "Made by fallow from results.json, which holds every number unrounded."
     return document(name, "".join(section for section in sections if section), footer)
-
-
-def _table(results: Results, style: Mapping[str, int]) -> str:
-    columns, rows = columns_of(results), list(results.get("rows", ()))
-    if not columns or not rows:
-        return ""
-    numeric = [is_numeric(column, rows) for column in columns]
-    best = [best_rows(column, rows) for column in columns]
-    head = "".join(_head(column, number) for column, number in zip(columns, numeric, strict=True))
-    body = []
-    for i, row in enumerate(rows):
-        cells = [_row_name(columns[0], row, style)]
-        for column, number, winners in zip(columns[1:], numeric[1:], best[1:], strict=True):
-            cells.append(_cell(column, row, number=number, best=i in winners))
-        body.append(f"<tr>{''.join(cells)}</tr>\n")
-    legend = '<p class="soft">Shaded: best of the column.</p>' if any(best) else ""
-    return (
-        f'<section aria-labelledby="table"><h2 id="table">What it cost and what came out</h2>{legend}'
-        '<div class="wide" tabindex="0" role="region" aria-labelledby="table"><table>\n'
-        f"<thead><tr>{head}</tr></thead>\n"
-        f"<tbody>\n{''.join(body)}</tbody></table></div></section>\n"
-    )
-
-
-def _head(column: Column, number: bool) -> str:
-    unit = f'<span class="unit">{escape(column.unit)}</span>' if column.unit else ""
-    kind = ' class="number"' if number else ""
-    return f'<th scope="col"{kind}>{escape(column.title)}{unit}</th>'
-
-
-def _row_name(column: Column, row: Row, style: Mapping[str, int]) -> str:
-    label = cell_text(column, row.get(column.key))
-    remark = f'<span class="remark">{escape(str(row["note"]))}</span>' if row.get("note") else ""
-    return f'<th scope="row">{dot(label, style)}{escape(label)}{remark}</th>'
-
-
-def _cell(column: Column, row: Row, *, number: bool, best: bool) -> str:
-    value = row.get(column.key)
-    text = cell_text(column, value).replace("+-", "\N{PLUS-MINUS SIGN}")
-    kinds = [kind for kind, on in (("number", number), ("best", best), ("missing", text == MISSING)) if on]
-    exact = number_of(value)
-    told = f' title="{exact!r}"' if exact is not None else ""
-    shown = "&ndash;" if text == MISSING else escape(text)
-    return f'<td class="{" ".join(kinds)}"{told}><span>{shown}</span></td>'
 
 
 def _curves(results: Results, style: Mapping[str, int]) -> str:
@@ -129,7 +76,8 @@ def _curves(results: Results, style: Mapping[str, int]) -> str:
     return f'<section aria-labelledby="curves"><h2 id="curves">Loss</h2>{"".join(figures)}</section>\n'
 
 
-def _samples(results: Results, style: Mapping[str, int]) -> str:
+def samples_section(results: Results, style: Mapping[str, int]) -> str:
+    """Texts that the models generated, side by side; empty without any."""
     shown = []
     for sample in results.get("samples", ()):
         references = sample.get("references", ())
@@ -151,7 +99,8 @@ def _samples(results: Results, style: Mapping[str, int]) -> str:
     )
 
 
-def _settings(recipe: Mapping[str, Any]) -> str:
+def settings_section(recipe: Mapping[str, Any]) -> str:
+    """A recipe as YAML, folded; empty without one."""
     if not recipe:
         return ""
     import yaml

@@ -37,6 +37,9 @@ class Series:
     kind: str = "valid"
     """`valid` is drawn strong, with a mark at each value and a label at its end; `train` faint behind it."""
 
+    band: Sequence[tuple[float, float, float]] = ()
+    """x, lowest and highest value: a shade behind the line, for the spread over seeds."""
+
     style: int = 0
     """Number of the colour; series of one model share it over all charts."""
 
@@ -73,6 +76,8 @@ def line_chart(
     frame.parts.append(f'<clipPath id="frame-{number}"><rect x="{LEFT}" y="{TOP - 4}" width="{right - LEFT + 4:.1f}"'
                        f' height="{HEIGHT - TOP - BOTTOM + 4}"/></clipPath>')  # fmt: skip
     frame.parts.append(f'<g clip-path="url(#frame-{number})">')
+    for one in drawn:
+        _draw_band(frame, one)
     for one in sorted(drawn, key=lambda one: one.kind != "train"):
         _draw_line(frame, one)
     frame.parts.append("</g>")
@@ -115,7 +120,9 @@ def shown_range(series: Sequence[Series]) -> tuple[float, float, bool]:
     first, last = _extent(series)
     late = [y for one in series for x, y in one.points if x >= first + _START * (last - first)]
     values = [y for one in series for _, y in one.points]
-    low, high = min(values), max(late or values)
+    # The end of a line that ends early is what one wants to compare too.
+    ends = [one.points[-1][1] for one in series]
+    low, high = min(values), max([*late, *ends])
     return low, high, max(values) > padded(low, high)[1]
 
 
@@ -125,6 +132,14 @@ def _extent(series: Sequence[Series]) -> tuple[float, float]:
     low, high = min(xs), max(xs)
     low = 0.0 if 0 <= low < 0.2 * high else low
     return low, high if high > low else low + 1
+
+
+def _draw_band(frame: Frame, one: Series) -> None:
+    if len(one.band) < 2:
+        return
+    above = [f"{frame.x.at(x):.1f} {frame.y.at(high):.1f}" for x, _, high in one.band]
+    below = [f"{frame.x.at(x):.1f} {frame.y.at(low):.1f}" for x, low, _ in reversed(one.band)]
+    frame.parts.append(f'<path class="band series-{one.style % len(COLOURS)}" d="M{"L".join(above + below)}Z"/>')
 
 
 def _draw_line(frame: Frame, one: Series) -> None:

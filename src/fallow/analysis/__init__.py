@@ -1,0 +1,1 @@
+"""What two models have in common: distances, spectra, supports and residuals of their weights."""
