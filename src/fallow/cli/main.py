@@ -20,6 +20,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "merge": ("fallow.cli.merge", "Turn a converted model back into a stock Hugging Face one."),
     "generate": ("fallow.cli.generate", "Continue texts with a trained model."),
     "evaluate": ("fallow.cli.evaluate", "Perplexity and BLEU of a trained model."),
+    "compare": ("fallow.cli.compare", "What changed between two models, matrix by matrix."),
+    "report": ("fallow.cli.report", "One page for a run or several: tables, curves, spread over seeds."),
     "tables": ("fallow.cli.tables", "Recompute published tables from our own accounting."),
     "doctor": ("fallow.cli.doctor", "Check the installation and the machine."),
 }
