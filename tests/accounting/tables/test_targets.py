@@ -138,6 +138,22 @@ def test_target(name: str) -> None:
     TARGETS[name](table(name))
 
 
+def test_the_explanations_of_spdf_are_arithmetic() -> None:
+    """What the notes say of the paper's rounding gives the paper's figures, from its printed parts alone."""
+    exact = {sparsity: spdf_flops.pretraining("GPT-3 XL", sparsity) / 1e18 for sparsity in spdf_flops.SPARSITIES}
+    assert [round(exact[0.0] + part, 2) for part in (0.527, 0.141)] == [236.62, 236.23]  # so not 236.10
+    for sparsity, total in ((0.0, 236.09), (0.5, 141.87), (0.75, 94.76)):
+        e2e, _, dart, _ = spdf_flops.REPAIRED.get(("GPT-3 XL", sparsity), spdf_flops.PRINTED["GPT-3 XL", sparsity][0])
+        assert round(total + 0.527, 2) == e2e == dart
+    assert [round(total + 0.226, 2) for total in (236.10, 141.87)] == [236.33, 142.10]
+    factors = {0.0: 1.22 * 1.99, 0.5: 1.22 * 1.47, 0.75: 1.22 * 1.20}
+    tuning = [spdf_flops.tuning("GPT-2 Small", task) / 1e18 for task in spdf_flops.TASKS]
+    for sparsity in (0.5, 0.75):
+        printed, reductions = spdf_flops.PRINTED["GPT-2 Small", sparsity]
+        assert tuple(round((factors[0.0] + part) / (factors[sparsity] + part), 2) for part in tuning) == reductions
+        assert tuple(round(factors[sparsity] + part, 2) for part in tuning) == printed
+
+
 original = counts.forward
 
 

@@ -21,7 +21,7 @@ def compute() -> Table:
     cells.append(_cell("Adam", "sum", sum(adam.values()), _ADAM))
     cells += [_cell("SLTrain 8-bit per layer", name, size, None) for name, size in sltrain.items()]
     total = sum(sltrain.values())
-    note = f"{_SLTRAIN - total / 1e9:.2f} GB more were measured: activations and buffers, not counted here"
+    note = f"{_SLTRAIN - total / 1e9:.2f} GB more were measured: activations are not counted here"
     cells.append(_cell("SLTrain 8-bit per layer", "sum", total, _SLTRAIN, note))
     saving = 100 * (1 - total / sum(adam.values()))
     note = "from sums without activations"

@@ -88,7 +88,7 @@ def compute() -> Table:
         remarks=(
             "Published figures that could be traced are those of figure 1 (1B) alone; other rows show ours only.",
             "SLTrain's marker in figure 1 lies below the formula that the other four follow; 12 bytes a nonzero "
-            "instead of 14 would come to within 0.01 GB of it.",
+            "instead of 14 would come to about 0.01 GB of it.",
             "GaLore's own table counts by another convention (7.80 GB for the dense 1B model) and is not compared.",
         ),
     )
@@ -105,7 +105,8 @@ def _sizes() -> Iterator[Cell]:
             note = "" if paper is None else "read from the figure, to 0.01"
             if (size, method) == ("1B", "SLTrain"):
                 note = "the figure differs from the formula that the other four follow"
-            yield Cell(row=row, column="memory, GB", paper=paper, ours=bytes_of[method] / 1e9, note=note)
+            digits = 3 if paper is None else 2
+            yield Cell(row=row, column="memory, GB", paper=paper, ours=bytes_of[method] / 1e9, note=note, digits=digits)
 
 
 def _reductions() -> Iterator[Cell]:

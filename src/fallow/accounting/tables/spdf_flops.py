@@ -124,7 +124,13 @@ def _supplement_2() -> Iterator[Cell]:
         yield Cell(row=row, column="sequences, 1e6", paper=sequences, ours=TOKENS[model] / CONTEXT / 1e6, digits=wide)
         digits = 1 if flops > 10 else 2
         yield Cell(row=row, column="FLOPs a sequence, 1e12", paper=flops, ours=sequence, digits=digits)
-        note = "misprint: a product of rounded factors" if small_75 else "rounded in the paper" if xl_dense else ""
+        note = (
+            "misprint: a product of rounded factors"
+            if small_75
+            else "not explained; E2E and Curation of table 2 imply 236.09"
+            if xl_dense
+            else ""
+        )
         yield Cell(row=row, column="total, 1e18", paper=total, ours=ours / 1e18, note=note)
         if sparsity:
             note = "misprint: 1.46 / 2.43, both rounded" if small_75 else ""
@@ -175,7 +181,7 @@ def _printed() -> Iterator[Cell]:
             note = _MISPRINTS.get((model, sparsity, task)) or _why(model, task, value, total)
             yield Cell(row=row, column=task, paper=value, ours=total, note=note)
             if sparsity:
-                note = "" if round(dense / total, 2) == reduction else "of rounded totals in the paper"
+                note = "" if round(dense / total, 2) == reduction else _FACTORS
                 yield Cell(row=row, column=f"{task}, reduction", paper=reduction, ours=dense / total, note=note)
 
 
