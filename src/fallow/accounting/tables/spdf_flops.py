@@ -149,7 +149,8 @@ def _supplement_3() -> Iterator[Cell]:
         yield Cell(row=row, column="FLOPs a sequence, forward, 1e12", paper=flops, ours=forward_pass, digits=2 + small)
         yield Cell(row=row, column="total, 1e16", paper=total, ours=ours / 1e16, digits=1 + small)
         wrong = (task, model) == ("E2E", "GPT-3 XL")
-        note = "misprint: 5.27e17 in the column before; DART's value repeated" if wrong else ""
+        note = "two digits in the paper" if small else ""
+        note = "misprint: 5.27e17 in the column before; DART's value repeated" if wrong else note
         yield Cell(row=row, column="total, 1e18", paper=_EXA[task, model], ours=ours / 1e18, note=note, digits=3)
 
 
