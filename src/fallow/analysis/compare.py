@@ -137,9 +137,10 @@ def _spectra(a: Tensor, b: Tensor, rank: int, low_rank: Mapping[str, Tensor]) ->
     found: dict[str, Any] = {"shape": list(a.shape), "rank": rank}
     for side, weight in (("a", a), ("b", b)):
         values, left = residual(weight, rank)
-        found[side] = {**_spectrum(values, rank), "residual": asdict(left)}
+        found[side] = {**_spectrum(values, rank), "residual": {**asdict(left), "quantiles": list(left.quantiles)}}
         if side in low_rank:
-            found[side]["composition"] = asdict(composition(weight, low_rank[side]))
+            parts = composition(weight, low_rank[side])
+            found[side]["composition"] = {"low_rank": list(parts.low_rank), "rest": list(parts.rest)}
     if bool((a != b).any()):
         found["change"] = _spectrum(spectrum(b - a), rank)
     return found

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from fallow.analysis.families import Family, family_of, split
 from fallow.errors import UserError
@@ -131,10 +131,14 @@ class Weights:
         return shapes
 
     def _load(self) -> dict[str, tuple[int, ...]]:
+        self._take(load(self.folder))
+        return {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
+
+    def _take(self, model: nn.Module) -> None:
+        """The weights of a converted model as it is merged, and its low-rank terms."""
         from fallow.conversion import merge
         from fallow.methods.base import reparam_layers
 
-        model = load(self.folder)
         for name, layer in reparam_layers(model).items():
             term = layer.terms.low_rank
             if term is not None and layer.low_rank_a is not None and layer.low_rank_b is not None:
@@ -144,7 +148,6 @@ class Weights:
         for key, tensor in model.state_dict().items():
             if name := self._canonical(key):
                 self._tensors[name] = tensor
-        return {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
 
     def _read(self, name: str) -> Tensor:
         from safetensors import safe_open

@@ -65,7 +65,7 @@ def shade_text(value: float) -> str:
     """
     if value == 0:
         return "0"
-    if abs(value) < 1e-3:
+    if not 1e-3 <= abs(value) < 1e5:
         mantissa, _, power = f"{value:.1e}".partition("e")
         return f"{mantissa.removesuffix('.0')}e{int(power)}"
     return f"{value:.3g}"

@@ -131,7 +131,9 @@ def check_results(results: Results, path: Path) -> None:
         if not isinstance(entries, Sequence) or isinstance(entries, str):
             raise UserError(f"{path} is damaged: {key} is not a list")
         for number, entry in enumerate(entries):
-            lacking = [name for name in needed if name not in entry] if isinstance(entry, Mapping) else ["a mapping"]
+            if not isinstance(entry, Mapping):
+                raise UserError(f"{path} is damaged: {key}.{number} is not a mapping")
+            lacking = [name for name in needed if name not in entry]
             if lacking:
                 raise UserError(f"{path} is damaged: {key}.{number} has no {lacking[0]}")
     for number, curve in enumerate(results.get("curves", ())):
