@@ -1,0 +1,134 @@
+"""A model among N processes under FSDP2: what each one holds, gathers and sends."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from fallow.accounting.sketch import Sketch, Tensor
+
+ADAMW_MOMENTS = 2
+STEP_BYTES = 4
+"""torch's AdamW keeps one fp32 step counter for each parameter."""
+
+_READS, _WRITES = 4, 3
+"""An update reads weight, gradient and both moments and writes all but the gradient."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shares:
+    """Bytes that one process holds from step to step; the one that holds most, where rows do not divide evenly."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    """Both moments of AdamW and its step counters."""
+
+    indices: int
+    """Row pointers and columns: buffers, whole on every process."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gathered:
+    """Bytes of whole weights and gradients that exist for a moment on every process; all 0 for one process."""
+
+    weights: int
+    """The unit of embeddings and head, the block at work and the one fetched ahead."""
+
+    gradients: int
+    """The largest unit's gradient before it is shared out, with the buffer it is shared out from."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Traffic:
+    """Bytes that one process moves in one update."""
+
+    all_gather: int
+    """Received: every block twice a micro-batch (forward, backward), the rest once."""
+
+    reduce_scatter: int
+    """Sent: every gradient once a micro-batch, in fp32 under mixed precision."""
+
+    optimizer: int
+    """Read and written in memory by the update itself."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Sharding:
+    """A sketch on N processes.
+
+    With FSDP2 every parameter is cut along its first dimension into N pieces of equal, rounded-up length. Blocks are
+    units that are gathered when they are needed and freed after; embeddings, last norm and head are one more unit, which
+    stays gathered from forward to backward. The 1-D values of a sparse term are cut as anything else, so states,
+    gradients and traffic shrink with the density; supports never travel.
+    """
+
+    sketch: Sketch
+    processes: int
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: Literal["cpu", "cuda"] = "cuda"
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether weights travel in bfloat16: `bf16` on several GPUs."""
+        return self.processes > 1 and self.precision == "bf16" and self.device == "cuda"
+
+    def local(self, tensor: Tensor) -> int:
+        """Entries of a parameter on the process that holds most."""
+        rows = tensor.shape[0]
+        return -(-rows // self.processes) * (tensor.numel // rows if rows else 0)
+
+    def shares(self) -> Shares:
+        """What one process holds."""
+        size = self.sketch.element_bytes
+        trainable = [tensor for tensor in self.sketch.tensors if tensor.trainable]
+        learned = sum(map(self.local, trainable))
+        return Shares(
+            weights=size * sum(map(self.local, self.sketch.tensors)),
+            gradients=size * learned,
+            optimizer=ADAMW_MOMENTS * size * learned + STEP_BYTES * len(trainable),
+            indices=self.sketch.index_bytes,
+        )
+
+    def gathered(self) -> Gathered:
+        """What exists whole for a moment."""
+        if self.processes == 1:
+            return Gathered(weights=0, gradients=0)
+        root, blocks = self._units(self.sketch.tensors)
+        learned_root, learned = self._units(tuple(t for t in self.sketch.tensors if t.trainable))
+        block, travel = max(blocks, default=0), self._travel_bytes
+        largest = max(learned_root, *learned) if learned else learned_root
+        return Gathered(weights=travel * (root + 2 * block), gradients=(travel + self._reduce_bytes) * largest)
+
+    def traffic(self, accumulation: int) -> Traffic:
+        """What one process moves in an update of `accumulation` micro-batches."""
+        learned = sum(self.local(t) for t in self.sketch.tensors if t.trainable)
+        optimizer = (_READS + _WRITES) * self.sketch.element_bytes * learned
+        if self.processes == 1:
+            return Traffic(all_gather=0, reduce_scatter=0, optimizer=optimizer)
+        root, blocks = self._units(self.sketch.tensors)
+        sent = sum(self.local(t) for t in self.sketch.tensors if t.trainable) * (self.processes - 1)
+        others = (self.processes - 1) / self.processes
+        received = round(others * (root + 2 * sum(blocks)))
+        return Traffic(
+            all_gather=accumulation * self._travel_bytes * received,
+            reduce_scatter=accumulation * self._reduce_bytes * sent,
+            optimizer=optimizer,
+        )
+
+    @property
+    def _travel_bytes(self) -> int:
+        return 2 if self.is_mixed else self.sketch.element_bytes
+
+    @property
+    def _reduce_bytes(self) -> int:
+        return 4 if self.is_mixed else self.sketch.element_bytes
+
+    def _units(self, tensors: tuple[Tensor, ...]) -> tuple[int, list[int]]:
+        """Gathered entries, padding included, outside the blocks and in each block."""
+        sizes: dict[int | None, int] = {}
+        for tensor in tensors:
+            sizes[tensor.block] = sizes.get(tensor.block, 0) + self.processes * self.local(tensor)
+        return sizes.pop(None, 0), list(sizes.values())

@@ -1,0 +1,234 @@
+"""A converted model as sizes: which numbers it would store, without a model, without memory, without transformers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from fallow.accounting.anatomy import GROUPS
+from fallow.accounting.dimensions import Dimensions, complete, dimensions_of
+from fallow.accounting.flops import Flops
+from fallow.accounting.parameters import GroupCounts, Parameters
+from fallow.accounting.shapes import Weight, linear_sites_of, weights_of
+from fallow.conversion import match_targets
+from fallow.linear import Site, Terms
+from fallow.linear.paths import path_of
+from fallow.methods import Method
+from fallow.random import Key
+from fallow.supports import Support
+
+_ARCHITECTURES = {
+    "gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM",
+    "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM", "gemma": "GemmaForCausalLM",
+    "gpt_neox": "GPTNeoXForCausalLM", "opt": "OPTForCausalLM", "bert": "BertLMHeadModel",
+    "roberta": "RobertaForCausalLM",
+}  # fmt: skip
+_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A parameter that would be stored."""
+
+    name: str
+    shape: tuple[int, ...]
+    part: str
+    """Group of `count_parameters`."""
+
+    block: int | None
+    trainable: bool = True
+
+    @property
+    def numel(self) -> int:
+        """Number of its entries."""
+        size = 1
+        for length in self.shape:
+            size *= length
+        return size
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A linear layer with the terms that a method gives it; None for a stock layer."""
+
+    weight: Weight
+    terms: Terms | None
+
+    @property
+    def site(self) -> Site:
+        """Its place."""
+        return self.weight.site
+
+    @property
+    def size(self) -> int:
+        """The product d_out * d_in."""
+        return self.weight.numel
+
+    @property
+    def num_entries(self) -> int:
+        """Entries of the support; 0 without a sparse term."""
+        sparse = None if self.terms is None else self.terms.sparse
+        return 0 if sparse is None else sparse.num_entries(self.site.shape[1])
+
+    @property
+    def multiplied(self) -> int:
+        """Numbers that multiply an input, term by term."""
+        if self.terms is None:
+            return self.size
+        d_out, d_in = self.site.shape
+        base = 0 if self.terms.base is None else self.size
+        factors = 0 if self.terms.low_rank is None else self.terms.low_rank.rank * (d_out + d_in)
+        return base + factors + self.num_entries
+
+    @property
+    def nnz(self) -> int:
+        """Entries of W that can differ from zero: all of them unless W is a sparse term alone."""
+        if self.terms is not None and self.terms.base is None and self.terms.low_rank is None:
+            return self.num_entries
+        return self.size
+
+    @property
+    def index_bytes(self) -> int:
+        """Bytes of row pointers and columns, at the width that the support would have."""
+        if self.terms is None or self.terms.sparse is None:
+            return 0
+        return Support.meta(self.site.shape, self.num_entries).num_bytes
+
+    def tensors(self) -> list[Tensor]:
+        """The parameters of its terms."""
+        w = self.weight
+        if self.terms is None:
+            return [Tensor(w.name, w.shape, w.part, w.block)]
+        d_out, d_in = self.site.shape
+        found = []
+        if self.terms.base is not None:
+            found.append(Tensor(f"{w.module}.base", (d_out, d_in), w.part, w.block, self.terms.base.trainable))
+        if self.terms.low_rank is not None:
+            rank = self.terms.low_rank.rank
+            found.append(Tensor(f"{w.module}.low_rank_a", (rank, d_in), w.part, w.block))
+            found.append(Tensor(f"{w.module}.low_rank_b", (d_out, rank), w.part, w.block))
+        if self.terms.sparse is not None:
+            found.append(Tensor(f"{w.module}.values", (self.num_entries,), w.part, w.block))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Sketch:
+    """What `build` and `convert` would make of a configuration and a method."""
+
+    config: Mapping[str, Any]
+    values: Mapping[str, Any]
+    """The configuration with the family's defaults."""
+
+    sizes: Dimensions
+    weights: tuple[Weight, ...]
+    layers: tuple[Layer, ...]
+    """Every linear layer in model order."""
+
+    tensors: tuple[Tensor, ...]
+    """Every stored parameter, a shared one once."""
+
+    path: str
+
+    @property
+    def converted(self) -> tuple[Layer, ...]:
+        """The layers that the method changes."""
+        return tuple(layer for layer in self.layers if layer.terms is not None)
+
+    @property
+    def element_bytes(self) -> int:
+        """Bytes of one stored number."""
+        return _BYTES.get(str(self.config.get("dtype", "float32")).removeprefix("torch."), 4)
+
+    @property
+    def index_bytes(self) -> int:
+        """Bytes of all supports."""
+        return sum(layer.index_bytes for layer in self.converted)
+
+    @property
+    def sparsity(self) -> float:
+        """Share of the entries of the blocks' linear layers that do not exist; 0 for a dense model."""
+        blocks = [layer for layer in self.layers if layer.weight.block is not None]
+        return 1 - sum(layer.nnz for layer in blocks) / sum(layer.size for layer in blocks)
+
+    def parameters(self) -> Parameters:
+        """Counts by group, equal to `count_parameters` of the model."""
+        groups = {name: GroupCounts() for name in GROUPS}
+        inside = {layer.weight.name: layer for layer in self.converted}
+        for weight in self.weights:
+            group, layer = groups[weight.part], inside.get(weight.name)
+            if layer is not None or not weight.tied:
+                group.positions += weight.numel
+                group.nonzero += weight.numel if layer is None else layer.nnz
+        for tensor in self.tensors:
+            groups[tensor.part].stored += tensor.numel
+            groups[tensor.part].trainable += tensor.numel if tensor.trainable else 0
+        return Parameters(groups=groups)
+
+    def flops(self, context: int) -> Flops:
+        """Operations a token, equal to `count_flops` of the model."""
+        blocks = [layer for layer in self.layers if layer.weight.part in ("attention", "mlp")]
+        converted = [layer for layer in blocks if layer.terms is not None]
+        size = sum(layer.size for layer in converted)
+        s = self.sizes
+        return Flops(
+            linear=sum(2 * layer.multiplied for layer in blocks),
+            linear_dense=sum(2 * layer.size for layer in blocks),
+            linear_executed=sum(2 * self._executed(layer) for layer in blocks),
+            attention=4 * s.num_blocks * s.heads * s.head_size * context,
+            softmax=3 * s.num_blocks * s.heads * context,
+            vocab=sum(2 * layer.size for layer in self.layers if layer.weight.part == "head"),
+            other=sum(2 * layer.size for layer in self.layers if layer.weight.part == "other"),
+            converted_sparsity=max(0.0, 1 - sum(la.multiplied for la in converted) / size) if size else 0.0,
+        )
+
+    def _executed(self, layer: Layer) -> int:
+        dense = layer.terms is not None and self.path == "materialise"
+        return layer.size if dense else layer.multiplied
+
+
+def sketch_of(
+    config: Mapping[str, Any], method: Method, *, targets: Sequence[str] = (), seed: int = 0, path: str = "materialise"
+) -> Sketch:
+    """The sizes of a model of this configuration, converted by this method.
+
+    The method decides as in `convert`: it is asked for the terms of the same sites.
+
+    Args:
+        config: values of a Hugging Face configuration with `model_type` and `vocab_size`.
+        method: any method.
+        targets: as in `convert`.
+        seed: changes no size; random draws are named by it, not made.
+        path: how the layers would be computed.
+
+    Raises:
+        UserError: an unknown family, targets that match nothing, or a support that does not fit a shape.
+    """
+    path_of(path)
+    weights = weights_of(config)
+    sites = linear_sites_of(weights)
+    if targets:
+        named: Any = type(_ARCHITECTURES[str(config["model_type"])], (nn.Module,), {})  # for the message alone
+        chosen = match_targets(named(), sites, targets)
+    else:
+        inside = {weight.module for weight in weights if weight.target}
+        chosen = {name: site for name, site in sites.items() if name in inside}
+    plan = method.plan(chosen, Key(seed))
+    layers = {weight.name: Layer(weight, plan.get(weight.module)) for weight in weights if weight.linear}
+    tensors: list[Tensor] = []
+    for weight in weights:
+        layer = layers.get(weight.name)
+        if layer is not None and layer.terms is not None:
+            tensors += layer.tensors()
+        elif not weight.tied:
+            tensors.append(Tensor(weight.name, weight.shape, weight.part, weight.block))
+    return Sketch(
+        config=config,
+        values=complete(config),
+        sizes=dimensions_of(config),
+        weights=weights,
+        layers=tuple(layers.values()),
+        tensors=tuple(tensors),
+        path=path,
+    )
