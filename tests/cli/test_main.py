@@ -79,7 +79,8 @@ def test_mistakes_are_one_line_and_exit_2(arguments, message, capsys) -> None:
         (UserError("a\n b"), 2, "fallow run: a b\n"),
         (KeyboardInterrupt(), 130, "fallow run: interrupted.\n"),
         (ModuleNotFoundError("x", name="sacrebleu"), 1, "fallow run: package sacrebleu is not installed."),
-        (OSError(28, "No space left on device"), 1, "fallow run: [Errno 28] No space left on device\n"),
+        (OSError(28, "No space left on device"), 2, "fallow run: the disk is full. Free space and run the same"),
+        (PermissionError(13, "Permission denied", "a/b"), 2, "fallow run: a/b cannot be used: Permission denied.\n"),
     ],
 )
 def test_failures(error, code, message, monkeypatch, capsys) -> None:

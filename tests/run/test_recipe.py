@@ -62,7 +62,12 @@ REFUSED = [
     ({"tokenizer": {}}, "tokenizer"),
     ({"stages__0__name": "a/b"}, 'name is "a/b"'),
     ({"stages__0__name": "3"}, "Did you mean 3-1?"),
-    ({"stages__0__name": "all"}, "--stages.all mean something"),
+    ({"stages__0__name": "all"}, "neither a number nor all, data or tokenizer"),
+    ({"stages__0__name": "data"}, "Did you mean data-1?"),
+    (
+        {"datasets": {"../text": {"kind": "text", "sources": [{"path": "a.txt"}], "context": 8}}},
+        'datasets holds "../text"',
+    ),
     ({"stages__0__decoding": {"num_beams": 2}}, "stages.0.decoding has no effect on text, which is text;"),
     (
         {"datasets__text__valid_share": 0, "stages__0__validation": {"every": {"steps": 5}}},

@@ -10,6 +10,7 @@ from typing import Any
 
 from fallow import __version__
 from fallow.errors import UserError, unknown
+from fallow.files import is_full
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("fallow.cli.demo", "Pre-train sparse, fine-tune dense, compare: a few minutes on a laptop."),
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and give its exit code.
 
     0: done. 1: the command ran and says no (a failed check), or a fault of fallow. 2: a mistake in what was asked for,
-    told in one line. 130: interrupted.
+    or a file or disk that cannot be used, told in one line. 130: interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_PIPE
     except OSError as error:
-        return _fail(command, str(error), 1, debug)
+        return _fail(command, _about_files(error), EXIT_USER, debug)
     except KeyboardInterrupt as stop:
         return _fail(command, str(stop) or "interrupted.", EXIT_INTERRUPTED, debug)
 
@@ -105,6 +106,13 @@ def help_text() -> str:
           fallow recipes list
           fallow run spdf-demo --output runs/demo
           torchrun --nproc-per-node 2 -m fallow run recipe.yaml""").replace("{rows}", rows)
+
+
+def _about_files(error: OSError) -> str:
+    if is_full(error):
+        place = f" ({error.filename})" if error.filename else ""
+        return f"the disk is full{place}. Free space and run the same command; finished files are kept."
+    return f"{error.filename} cannot be used: {error.strerror}." if error.filename and error.strerror else str(error)
 
 
 def _fail(command: str, message: str, code: int, debug: bool) -> int:

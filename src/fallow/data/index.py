@@ -30,6 +30,11 @@ class Shard:
     sha256: str
 
 
+def shard_file(number: int) -> str:
+    """The name of a shard."""
+    return f"shard-{number:05d}.bin"
+
+
 @dataclass(frozen=True, slots=True)
 class Index:
     """What a folder of shards holds.
@@ -94,12 +99,22 @@ class Index:
             form, version = facts.pop("format"), facts.pop("version")
             if (form, version) == (_FORMAT, _VERSION):
                 facts["shards"] = tuple(Shard(**shard) for shard in facts["shards"])
-                return cls(**facts)
+                return cls(**facts)._checked()
         except (ValueError, KeyError, TypeError, AttributeError):
             raise UserError(f"{path} is damaged. Delete {folder} and make it again with fallow prepare.") from None
         raise UserError(
             f"{path} is of form {form} {version}, but this fallow reads {_FORMAT} {_VERSION}. Make it again."
         )
+
+    def _checked(self) -> "Index":
+        """Itself, when what was read makes sense: the files are mapped into memory by these numbers."""
+        known = self.dtype in ("uint16", "uint32") and isinstance(self.vocab_size, int) and isinstance(self.eos, int)
+        for number, shard in enumerate(self.shards):
+            counts = (shard.num_tokens, shard.num_documents)
+            known &= shard.file == shard_file(number) and all(isinstance(count, int) and count > 0 for count in counts)
+        if not known or (self.complete and not self.shards):
+            raise ValueError("not an index that fallow wrote")
+        return self
 
     def damage(self, folder: Path, number: int, *, checksum: bool = True) -> str:
         """What is wrong with a shard, or an empty string. Its size is always looked at, its bytes with `checksum`."""

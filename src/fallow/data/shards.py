@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fallow.data.documents import Document
-from fallow.data.index import INDEX, Index, Shard
+from fallow.data.index import INDEX, Index, Shard, shard_file
 from fallow.data.tokenizer import encode_batch, tokenizer_fingerprint
 from fallow.errors import UserError
 from fallow.files import atomic
@@ -195,7 +195,7 @@ def _encode(
 def _write_shard(
     encoded: Iterable[NDArray[np.unsignedinteger]], folder: Path, number: int, index: Index, limit: int | None
 ) -> Shard:
-    file = f"shard-{number:05d}.bin"
+    file = shard_file(number)
     digest = hashlib.sha256()
     num_tokens = num_documents = 0
     with atomic(folder / file) as temporary, temporary.open("wb") as out:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fallow.data.settings import TokenizerSettings
 from fallow.errors import UserError
+from fallow.files import refuse_full_disk
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -132,7 +133,8 @@ def _save_whole(tokenizer: "PreTrainedTokenizerFast", folder: Path) -> None:
     """Save beside and rename, so that a folder is complete or absent."""
     beside = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(beside, ignore_errors=True)
-    beside.parent.mkdir(parents=True, exist_ok=True)
-    tokenizer.save_pretrained(beside)
+    with refuse_full_disk(folder):
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        tokenizer.save_pretrained(beside)
     shutil.rmtree(folder, ignore_errors=True)
     beside.replace(folder)

@@ -147,7 +147,7 @@ def _best_trial(bench: Bench, stage: Stage, splits: Splits, folder: Path) -> tup
     best: tuple[float, int, Stage] | None = None
     for number, (settings, trial) in enumerate(stage.trials()):
         at = folder / "trials" / f"{number:02d}"
-        numbers = bench.output.finished(at)
+        numbers = bench.output.finished(at, needs=["loss"])
         title = f"{stage.name} " + " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in settings.items())
         if numbers is None:
             if bench.mesh.is_main:
@@ -166,7 +166,7 @@ def _best_trial(bench: Bench, stage: Stage, splits: Splits, folder: Path) -> tup
         for name in ("model", "log.jsonl", "timing.jsonl"):
             _copy(at / name, folder / name)
     bench.mesh.barrier()
-    numbers = bench.output.finished(at)
+    numbers = bench.output.finished(at, needs=["loss"])
     assert numbers is not None
     model = load(folder / "model").float().to(bench.mesh.device) if bench.mesh.is_main else None
     return Trained(model, numbers), {"grid": {"tried": tried, "chosen": best[1]}}

@@ -11,17 +11,22 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fallow.config import difference, dump, from_dict, read, to_dict
 from fallow.errors import UserError
-from fallow.files import write_json, write_text
+from fallow.files import read_json, write_json, write_text
 from fallow.run.recipe import Recipe
 from fallow.run.stage import Stage
 
 RECIPE = "recipe.yaml"
 FINISHED = "stage.json"
+_SIGNED = "# Every setting, written by fallow run; --restart may delete this folder.\n"
+"""First line of our recipe files: a folder with a recipe that somebody wrote by hand is not ours to empty."""
+
+_SHARED = ("tokenizer", "data")
 
 
 class Output:
@@ -44,22 +49,32 @@ class Output:
         Raises:
             UserError: the folder belongs to another recipe (the differing settings are shown), or to no run at all.
         """
-        if self.folder.exists() and not self.folder.is_dir():
-            raise UserError(f"{self.folder} is a file, but the results need a folder. Use another --output.")
-        ours = (self.folder / RECIPE).exists()
-        if not ours and self.folder.exists() and any(self.folder.iterdir()):
-            raise UserError(
-                f"{self.folder} holds other files and no {RECIPE}. Use another --output, or an empty folder."
-            )
-        if ours and restart:
-            shutil.rmtree(self.folder)
-        elif ours:
-            self._refuse_another(recipe)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_text(self.folder / RECIPE, dump(recipe))
+            if self.folder.exists() and not self.folder.is_dir():
+                raise UserError(f"{self.folder} is a file, but the results need a folder. Use another --output.")
+            ours = _is_signed(self.folder / RECIPE)
+            if not ours and self.folder.exists() and any(self.folder.iterdir()):
+                found = (
+                    "its recipe.yaml was not written by a run" if (self.folder / RECIPE).exists() else f"no {RECIPE}"
+                )
+                raise UserError(
+                    f"{self.folder} holds other files and {found}. Use another --output, or an empty folder."
+                )
+            if ours and restart:
+                self._clear()
+            elif ours:
+                self._refuse_another(recipe)
+            write_text(self.folder / RECIPE, _SIGNED + dump(recipe))
         except OSError as error:
             raise UserError(f"{self.folder} cannot be written: {error.strerror}. Use another --output.") from error
+
+    def _clear(self) -> None:
+        """Remove what runs make, and nothing else that somebody may have put beside it."""
+        for path in self.folder.iterdir():
+            if path.is_dir() and (path.name in _SHARED or _is_signed(path / RECIPE)):
+                shutil.rmtree(path)
+            elif path.name in ("results.json", "report.html"):
+                path.unlink()
 
     def _refuse_another(self, recipe: Recipe) -> None:
         try:
@@ -94,7 +109,7 @@ class Output:
     def begin(self, stage: Stage, folder: Path) -> None:
         """Make the folder of a stage, with its settings."""
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / RECIPE, dump(stage))
+        write_text(folder / RECIPE, _SIGNED + dump(stage))
 
     def finish(self, folder: Path, record: dict[str, Any]) -> None:
         """Write what a stage measured, then drop what only a restart would need."""
@@ -106,23 +121,49 @@ class Output:
         for name in ("checkpoints", "best"):
             shutil.rmtree(folder / name, ignore_errors=True)
 
-    def finished(self, folder: Path) -> dict[str, Any] | None:
-        """What a finished stage measured, else None."""
+    def finished(self, folder: Path, needs: Sequence[str] = ("training", "scores")) -> dict[str, Any] | None:
+        """What a finished stage or trial measured, else None.
+
+        Args:
+            folder: of the stage.
+            needs: keys that it must have; by default those of a stage.
+
+        Raises:
+            UserError: the record is damaged.
+        """
         path = folder / FINISHED
         if not path.exists():
             return None
-        try:
-            record: dict[str, Any] = json.loads(path.read_text())
-        except ValueError as error:
-            raise UserError(
-                f"{path} is damaged ({error}). Delete it and run the same command to evaluate again."
-            ) from error
+        hint = "Delete it and run the same command to evaluate again."
+        record = read_json(path, hint)
+        if missing := [key for key in needs if key not in record]:
+            raise UserError(f"{path} is damaged (it has no {missing[0]}). {hint}")
         return record
 
     def curve(self, folder: Path) -> list[dict[str, Any]]:
-        """The log of a stage."""
+        """The log of a stage.
+
+        Raises:
+            UserError: a line of it is damaged.
+        """
         path = folder / "log.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        lines: list[dict[str, Any]] = []
+        for raw in path.read_bytes().splitlines() if path.exists() else []:
+            try:
+                lines.append(dict(json.loads(raw)))
+            except (ValueError, TypeError):
+                raise UserError(
+                    f"{path} is damaged (line {len(lines) + 1}). Restore it, or delete it to go on without its curve."
+                ) from None
+        return lines
+
+
+def _is_signed(recipe: Path) -> bool:
+    try:
+        with recipe.open("rb") as file:
+            return file.read(len(_SIGNED)) == _SIGNED.encode()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return False
 
 
 def stage_dict(stage: Stage) -> dict[str, Any]:

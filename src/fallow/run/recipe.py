@@ -20,6 +20,9 @@ _IDENTITY_LEAVES_OUT = ("description", "notes", "output", "root", "device", "tra
 _STAGE_IDENTITY_LEAVES_OUT = ("label", "checkpoint")
 
 
+_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
     """A tokenizer, data sets, and stages that are run in order."""
@@ -61,7 +64,7 @@ class Recipe:
     """What is run, in this order."""
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name):
+        if not re.fullmatch(_NAME, self.name):
             raise UserError(f'name is "{self.name}", but it must hold letters, digits, ., - and _ only.')
         if self.seed < 0:
             raise UserError(f"seed is {self.seed}, but it must be at least 0.")
@@ -69,6 +72,9 @@ class Recipe:
             object.__setattr__(self, "output", f"runs/{self.name}")
         if not self.datasets:
             raise UserError("datasets is empty, but the stages need data. Write at least one.")
+        for name in self.datasets:
+            if not re.fullmatch(_NAME, name):
+                raise UserError(f'datasets holds "{name}", but a name must hold letters, digits, ., - and _ only.')
         if not self.stages:
             raise UserError("stages is empty, but a recipe runs at least one.")
         seeded = (replace(s, seed=self.seed) if s.seed == INHERIT else s for s in self.stages)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from fallow.conversion import convert, merge
+from fallow.data.tokenizer import tokenizer_fingerprint
 from fallow.errors import UserError
 from fallow.files import read_json
 from fallow.folder import build, check_causal, is_unmerged, load, load_stock
@@ -17,6 +18,8 @@ from fallow.run.stage import Stage
 
 RECORD = "fallow-stage.json"
 """Beside a finished model: how it was trained. Hugging Face ignores it, the next stage reads it."""
+
+_AGAIN = "Delete the folder of that stage, and the same command trains it again."
 
 
 def initial_model(stage: Stage, folder_of_stage: Path | None, tokenizer: Any) -> nn.Module:
@@ -41,15 +44,24 @@ def initial_model(stage: Stage, folder_of_stage: Path | None, tokenizer: Any) ->
 
         model = load_stock(stage.model.path.removeprefix("hub:"), AutoModelForCausalLM).float()
     else:
-        model = merge(load(path).float())
-        check_causal(model, path)
-    _check_vocabulary(model, tokenizer, stage)
+        model = _loaded(path, again=folder_of_stage is not None)
     before = read_record(path) if path is not None and not is_unmerged(path) else {}
+    _check_vocabulary(model, tokenizer, stage, before)
     if stage.method.name == "dense" and before.get("revive", "zeros") != "zeros":
-        wake(model, before["layers"], before["revive"], stage.seed)
+        wake(model, before.get("layers", []), before["revive"], stage.seed)
     originals = {n: dense_weight(model.get_submodule(n)).detach() for n in before.get("layers", [])}
     convert(model, stage.method, targets=stage.targets, seed=stage.seed, pretrained=path is not None)
     _refuse_lost_weights(model, originals, before, stage)
+    return model
+
+
+def _loaded(path: Path, *, again: bool) -> nn.Module:
+    """The merged model of a folder; a stage's own can be made again."""
+    try:
+        model = merge(load(path).float())
+    except UserError as error:
+        raise UserError(f"{str(error).rstrip('.')}. {_AGAIN}" if again else str(error)) from None
+    check_causal(model, path)
     return model
 
 
@@ -68,7 +80,14 @@ def _new(stage: Stage, tokenizer: Any) -> nn.Module:
         raise UserError(f"stage {stage.name}: model.config is refused by transformers: {error}") from error
 
 
-def _check_vocabulary(model: Any, tokenizer: Any, stage: Stage) -> None:
+def _check_vocabulary(model: Any, tokenizer: Any, stage: Stage, before: dict[str, Any]) -> None:
+    trained_with = before.get("tokenizer", "")
+    if trained_with and trained_with != tokenizer_fingerprint(tokenizer):
+        raise UserError(
+            f"stage {stage.name}: {stage.model} was trained with another tokenizer ({trained_with}; this one is "
+            f"{tokenizer_fingerprint(tokenizer)}): the same text would mean other tokens. Give tokenizer.path of the "
+            "one that the model was trained with"
+        )
     rows = int(model.get_input_embeddings().weight.shape[0])
     if len(tokenizer) > rows:
         raise UserError(
@@ -102,4 +121,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     path = folder / RECORD
     if not path.exists():
         return {}
-    return read_json(path, "Delete the folder of that stage and run the same command to train it again.")
+    record = read_json(path, _AGAIN)
+    if not isinstance(record.get("layers", []), list):
+        raise UserError(f"{path} is damaged (layers is not a list). {_AGAIN}")
+    return record

@@ -107,10 +107,10 @@ class Stage:
     trained, and the one with the lowest validation loss is kept."""
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name) or self.name.isdigit() or self.name == "all":
+        if not _NAME.fullmatch(self.name) or self.name.isdigit() or self.name in _TAKEN:
             raise UserError(
                 f'name is "{self.name}", but it must begin with a letter or digit, hold letters, digits, - and _ only, '
-                "and be neither a number nor all (--stages.0 and --stages.all mean something). Did you mean "
+                "and be neither a number nor all, data or tokenizer, which mean something else. Did you mean "
                 f"{re.sub('[^A-Za-z0-9_-]+', '-', self.name).strip('-_') or 'pretrain'}-1?"
             )
         if self.seed < INHERIT:
@@ -152,5 +152,7 @@ class Stage:
             chosen = dict(zip(self.grid, combination, strict=True))
             yield chosen, from_dict(Stage, apply_overrides(plain, chosen.items()), prefix="grid")
 
+
+_TAKEN = ("all", "data", "tokenizer")  # --stages.all, and the folders that stages share
 
 _FIXED = ("name", "label", "model", "dataset", "checkpoint", "grid")  # what makes a stage that stage

@@ -13,8 +13,9 @@ from fallow.accounting.memory import measure_memory
 from fallow.conversion import RECORD, merge
 from fallow.counting import count
 from fallow.data.splits import Splits
+from fallow.data.tokenizer import tokenizer_fingerprint
 from fallow.evaluate.perplexity import perplexity
-from fallow.files import write_json
+from fallow.files import refuse_full_disk, write_json
 from fallow.methods.base import reparam_layers
 from fallow.methods.registry import method_to_dict
 from fallow.run import sources
@@ -160,8 +161,9 @@ def _whole(bench: Bench, stage: Stage, model: nn.Module) -> nn.Module | None:
 
 def _write_model(bench: Bench, stage: Stage, model: Any, folder: Path, layers: list[str]) -> None:
     assert getattr(model, RECORD, None) is None
-    model.save_pretrained(folder)
-    bench.tokenizer.save_pretrained(folder)
+    with refuse_full_disk(folder):
+        model.save_pretrained(folder)
+        bench.tokenizer.save_pretrained(folder)
     method = method_to_dict(stage.method)
     record = {
         "stage": stage.name,
@@ -171,6 +173,6 @@ def _write_model(bench: Bench, stage: Stage, model: Any, folder: Path, layers: l
         "seed": stage.seed,
         "targets": list(stage.targets),
         "layers": layers,
-        "tokens": len(bench.tokenizer),
+        "tokenizer": tokenizer_fingerprint(bench.tokenizer),
     }
     write_json(folder / sources.RECORD, record)

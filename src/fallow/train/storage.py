@@ -66,13 +66,15 @@ def damage(path: Path, mesh: Mesh) -> str:
     expected: dict[str, Any] = {}
     problem = ""
     try:
-        expected = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["files"]
+        expected = dict(json.loads((path / MANIFEST).read_text(encoding="utf-8"))["files"])
     except FileNotFoundError:
         problem = f"{MANIFEST} is missing"
     except (ValueError, KeyError, TypeError, OSError):
         problem = f"{MANIFEST} cannot be read"
     for name in sorted(expected)[mesh.rank :: mesh.world]:
         problem = problem or _damage_of_file(path / name, expected[name])
+    if mesh.is_main and not problem:
+        problem = _damage_of_index(path)
     return next((text for text in mesh.gather(problem) if text), "")
 
 
@@ -229,7 +231,17 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _damage_of_file(path: Path, expected: dict[str, Any]) -> str:
+def _damage_of_index(path: Path) -> str:
+    try:
+        SafeReader(path).read_metadata()
+    except Exception as error:  # a pickle can fail in any way
+        return str(error)
+    return ""
+
+
+def _damage_of_file(path: Path, expected: Any) -> str:
+    if not (isinstance(expected, dict) and {"bytes", "sha256"} <= expected.keys()):
+        return f"{MANIFEST} says nothing about {path.name}"
     if not path.is_file():
         return f"{path.name} is missing"
     if path.stat().st_size != expected["bytes"]:

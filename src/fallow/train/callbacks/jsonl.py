@@ -37,6 +37,7 @@ class JsonLog(Callback):
         size = self._file.seek(0, os.SEEK_END)
         if size < self._position:
             log.warning("%s is shorter than at the last checkpoint; its lost lines stay lost.", self.path)
+            size = self.path.read_bytes().rfind(b"\n") + 1  # half a line would make the file unreadable
         self._file.truncate(min(size, self._position))
         self._file.seek(0, os.SEEK_END)
 
