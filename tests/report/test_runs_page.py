@@ -37,9 +37,9 @@ def test_is_self_contained_and_well_formed(several: str) -> None:
 def test_says_everything(several: str) -> None:
     said = " ".join(parsed(several).texts)
     for text in (
-        "2 recipes side by side", "seed 1", "demo: tuned", "<other>: tuned", "3.000 \N{PLUS-MINUS SIGN} 1.414", 
-        "Loss on text",        "Loss on pairs", "Against tokens", "Against FLOPs", "Last loss against bytes", "Last loss against all FLOPs",
-        "6 of 6 finished", "The same remark.", "Settings that differ",
+        "2 recipes side by side", "seed 1", "demo: tuned", "<other>: tuned", "3.000 \N{PLUS-MINUS SIGN} 1.414",
+        "Loss on text", "Loss on pairs", "Against tokens", "Against FLOPs", "Last loss against bytes",
+        "Last loss against all FLOPs", "6 of 6 finished", "The same remark.", "Settings that differ",
     ):  # fmt: skip
         assert text in said, text
     assert said.count("The same remark.") == 1

@@ -21,7 +21,7 @@ class Args:
     bert, roberta; plain Hugging Face folders with safetensors, or folders of fallow.save.
 
     Examples:
-      fallow compare runs/demo/sparse/model runs/demo/tuned/model
+      fallow compare runs/spdf-demo/pretrain-75/model runs/spdf-demo/tune-75/model
       fallow compare before after --output comparison --rank 128
       fallow compare before after --spectra none --json
     """

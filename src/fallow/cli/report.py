@@ -21,7 +21,7 @@ class Args:
     else. A run is its folder, or a results.json out of it.
 
     Examples:
-      fallow report runs/demo
+      fallow report runs/spdf-demo
       fallow report runs/seed-1 runs/seed-2 runs/seed-3 --output seeds.html
       fallow report runs/dense runs/sparse --json
     """
@@ -43,7 +43,7 @@ def run(args: Args) -> int:
     from fallow.errors import UserError
 
     if not args.runs:
-        raise UserError("which run? Write fallow report RUN, with the folder of a run, such as runs/demo")
+        raise UserError("which run? Write fallow report RUN, with the folder of a run, such as runs/spdf-demo")
     paths = [Path(name) for name in args.runs]
     for number, path in enumerate(paths):
         if any(path.resolve() == other.resolve() for other in paths[:number]):

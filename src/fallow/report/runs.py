@@ -96,7 +96,7 @@ def read_run(path: Path, results: Results | None = None) -> Run:
     file = path if path.is_file() else path / "results.json"
     if results is None:
         if not path.exists():
-            raise UserError(f"{path} does not exist. Name the folder of a run, such as runs/demo")
+            raise UserError(f"{path} does not exist. Name the folder of a run, such as runs/spdf-demo")
         results = read_results(file)
     check_results(results, file)
     folder = file.parent
