@@ -22,7 +22,7 @@ def write_record(name: str, results: Any, *, notes: str = "") -> Path:
     record = {
         "name": name,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "command": "python " + shlex.join(["benchmarks/" + Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": "python " + shlex.join(["benchmarks/" + Path(sys.argv[0]).name, *map(_anywhere, sys.argv[1:])]),
         "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -39,6 +39,11 @@ def write_record(name: str, results: Any, *, notes: str = "") -> Path:
     path = RECORDS / f"{record['date']}-{name}.json"
     path.write_text(json.dumps(record, indent=1) + "\n")
     return path
+
+
+def _anywhere(argument: str) -> str:
+    """A path of this machine without what is only true here."""
+    return Path(argument).name if Path(argument).is_absolute() else argument
 
 
 def processor() -> str:
