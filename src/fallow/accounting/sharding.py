@@ -60,7 +60,7 @@ class Sharding:
     """A sketch on N processes.
 
     With FSDP2 every parameter is cut along its first dimension into N pieces of equal, rounded-up length. Blocks are
-    units that are gathered when they are needed and freed after; embeddings, last norm and head are one more unit, which
+    units that are gathered when they are needed and freed after; embeddings, last norm and head are one more, which
     stays gathered from forward to backward. The 1-D values of a sparse term are cut as anything else, so states,
     gradients and traffic shrink with the density; supports never travel.
     """

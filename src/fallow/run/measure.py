@@ -1,0 +1,126 @@
+"""Tokens a second of a model on this machine, from real steps of one and of two of its blocks."""
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from typing import Any, Literal
+
+import torch
+
+from fallow.accounting.peak import step_memory
+from fallow.accounting.sharding import Sharding
+from fallow.accounting.sketch import Sketch, sketch_of
+from fallow.conversion import convert
+from fallow.data.batch import Batch
+from fallow.errors import UserError
+from fallow.folder import build
+from fallow.run.stage import Stage
+from fallow.train.objective import NextToken
+from fallow.train.optimizers import build_optimizer
+
+_ROOM = 0.8
+"""Share of the free memory that a measurement may take."""
+
+
+def throughput(
+    sketch: Sketch,
+    stage: Stage,
+    context: int,
+    *,
+    device: str = "cpu",
+    precision: Literal["fp32", "bf16"] = "fp32",
+    steps: int = 3,
+    say: Callable[[str], None] = lambda _: None,
+) -> float:
+    """Tokens a second of one process, from forward, backward and update of models with one and with two blocks.
+
+        t(L) = t(1) + (L - 1) (t(2) - t(1))
+
+    The difference is one block; embeddings, head and loss are in both. Nothing is assumed about what sparsity saves:
+    the blocks are converted by the stage's method and computed by its path. Random tokens, one micro-batch a step.
+
+    Args:
+        sketch: the whole model.
+        stage: its method, targets, optimizer and micro-batch.
+        context: tokens in a sequence.
+        device: where to measure.
+        precision: as the recipe says.
+        steps: timed steps of each model, after one to warm up; the median counts.
+        say: is told what is measured.
+
+    Raises:
+        UserError: two blocks do not fit into the memory that is free here.
+    """
+    micro = _fitting(sketch, stage, context, device, precision)
+    say(f"measuring {stage.name}: {micro} x {context} tokens through one block and two")
+    times = [_time(sketch, stage, blocks, micro, context, device, precision, steps) for blocks in (1, 2)]
+    block = max(times[1] - times[0], 0.05 * times[1])  # clocks waver; a block is never free
+    return micro * context / (times[0] + (sketch.sizes.num_blocks - 1) * block)
+
+
+def with_blocks(config: Mapping[str, Any], blocks: int) -> dict[str, Any]:
+    """The same configuration with another depth."""
+    key = "n_layer" if config["model_type"] == "gpt2" and "num_hidden_layers" not in config else "num_hidden_layers"
+    shallow = {**config, key: blocks}
+    shallow.pop("layer_types", None)  # one entry a block; attention is full in two of them
+    return shallow
+
+
+def _fitting(sketch: Sketch, stage: Stage, context: int, device: str, precision: Literal["fp32", "bf16"]) -> int:
+    """The stage's micro-batch, or the largest below it whose two blocks fit here."""
+    free = _free_bytes(device)
+    kind: Literal["cpu", "cuda"] = "cuda" if device.startswith("cuda") else "cpu"
+    two = sketch_of(with_blocks(sketch.config, 2), stage.method, targets=stage.targets, seed=stage.seed)
+    needed = 0
+    for micro in range(stage.batch.micro, 0, -1):
+        needed = step_memory(Sharding(two, 1, precision, kind), micro=micro, context=context, accumulation=1).peak
+        if needed <= _ROOM * free:
+            return micro
+    raise UserError(
+        f"stage {stage.name} cannot be measured here: two of its blocks take {needed / 1e9:.1f} GB and "
+        f"{free / 1e9:.1f} GB are free. Give --tokens-per-second instead"
+    )
+
+
+def _free_bytes(device: str) -> int:
+    if device.startswith("cuda"):
+        return int(torch.cuda.mem_get_info()[0])
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):  # not a POSIX system
+        return 8_000_000_000
+
+
+def _time(
+    sketch: Sketch,
+    stage: Stage,
+    blocks: int,
+    micro: int,
+    context: int,
+    device: str,
+    precision: Literal["fp32", "bf16"],
+    steps: int,
+) -> float:
+    """Median seconds of a step."""
+    torch.manual_seed(0)
+    values = {**with_blocks(sketch.config, blocks), "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": None}
+    model = build(values)
+    convert(model, stage.method, targets=stage.targets, seed=stage.seed)
+    model.to(device).train()
+    optimizer = build_optimizer(model, stage.method, stage.optimizer)
+    tokens = torch.randint(sketch.sizes.vocab, (micro, context + 1), device=device)
+    batch = Batch(tokens[:, :-1], tokens[:, 1:], ids=tuple(range(micro)))
+    objective, taken = NextToken(), []
+    for _ in range(steps + 1):
+        begin = time.perf_counter()
+        with torch.autocast(device, dtype=torch.bfloat16) if precision == "bf16" else nullcontext():
+            loss = objective(model, batch)
+        torch.autograd.backward(loss)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+        taken.append(time.perf_counter() - begin)
+    return statistics.median(taken[1:])
