@@ -80,6 +80,9 @@ def test_disjoint_supports(folder: Make) -> None:
     assert out["distance"] == pytest.approx(1.0)  # orthogonal
     assert out["chance"] == pytest.approx(1 / 3)
     assert any("Overlap" in note for note in found["notes"])
+    assert "jaccard" in {column["key"] for column in found["columns"]}
+    dense = compare(folder(), folder(), spectra="none")
+    assert "jaccard" not in {column["key"] for column in dense["columns"]}
 
 
 def test_spectra_and_residuals_are_those_of_the_weights(folder: Make) -> None:

@@ -36,6 +36,9 @@ COLUMNS: list[dict[str, Any]] = [
 ]
 """The table with one row for each kind of matrix."""
 
+_OF_SUPPORTS = ("density_a", "density_b", "jaccard", "chance")
+"""Columns that a table of two dense models does without."""
+
 
 def compare(
     a: str | Path, b: str | Path, *, rank: int = 0, spectra: Spectra = "some", progress: Progress | None = None
@@ -84,7 +87,7 @@ def compare(
         "num_layers": first.num_layers,
         "kinds": {kind: KINDS[kind] for kind in kinds},
         "rank": rank if details else None,
-        "columns": [column for column in COLUMNS if any(row.get(column["key"]) is not None for row in rows)],
+        "columns": [column for column in COLUMNS if column["key"] not in _OF_SUPPORTS or _is_sparse(rows)],
         "rows": rows,
         "matrices": matrices,
         "tensors": tensors,
@@ -93,6 +96,11 @@ def compare(
         "left_out": left_out,
         "notes": _notes(rows, matrices, left_out, {"A": first, "B": second}),
     }
+
+
+def _is_sparse(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether supports are worth a word: a few entries of a dense model that happen to be zero are not."""
+    return any(row[key] < 0.999 for row in rows for key in ("density_a", "density_b"))
 
 
 def _rank(weights: Weights, rank: int) -> int:
@@ -142,7 +150,7 @@ def _spectra(a: Tensor, b: Tensor, rank: int, low_rank: Mapping[str, Tensor]) ->
             parts = composition(weight, low_rank[side])
             found[side]["composition"] = {"low_rank": list(parts.low_rank), "rest": list(parts.rest)}
     if bool((a != b).any()):
-        found["change"] = _spectrum(spectrum(b - a), rank)
+        found["change"] = _spectrum(spectrum(b.double() - a.double()), rank)
     return found
 
 
@@ -167,7 +175,7 @@ def _others(a: Weights, b: Weights) -> tuple[list[dict[str, Any]], list[str]]:
         elif a.shapes[name] != b.shapes[name]:
             left_out.append(f"{name}: {list(a.shapes[name])} and {list(b.shapes[name])}")
         else:
-            ours, theirs = a.tensor(name).double(), b.tensor(name).double()
+            ours, theirs = a.tensor(name), b.tensor(name)
             found.append({"name": name, "shape": list(ours.shape), **_distance(distance(ours, theirs))})
     return found, left_out
 
@@ -222,7 +230,7 @@ def _notes(
     if len(known) < len(matrices):
         zero = [f"{KINDS[m['matrix']]} of layer {m['layer']}" for m in matrices if m["distance"] is None]
         notes.append(f"Zero in one model only, so without a distance: {', '.join(zero)}.")
-    if any(row["density_a"] < 0.999 or row["density_b"] < 0.999 for row in rows):
+    if _is_sparse(rows):
         notes.append(
             "Overlap counts entries that are not zero: 1 means the same support, and by chance is what two random "
             "supports of these densities would have."

@@ -1,8 +1,12 @@
 """How far a weight moved: cosine distance, norms, relative change."""
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
+
+_PART = 1 << 22
+"""Entries that are doubled at once: an embedding would otherwise take several times its size."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,11 +47,16 @@ def distance(a: Tensor, b: Tensor) -> Distance:
     >>> found.cosine, found.ratio, round(found.change, 3)
     (1.0, 2.0, 2.236)
     """
-    a, b = a.double().flatten(), b.double().flatten()
-    norm_a, norm_b = float(a.norm()), float(b.norm())
+    parts = list(zip(a.reshape(-1).split(_PART), b.reshape(-1).split(_PART), strict=True))
+    norm_a, norm_b = (math.sqrt(sum(_squares(pair[side].double()) for pair in parts)) for side in (0, 1))
     if norm_a and norm_b:
-        cosine: float | None = float((a / norm_a - b / norm_b).square().sum()) / 2
+        turned = sum(_squares(x.double() / norm_a - y.double() / norm_b) for x, y in parts)
+        cosine: float | None = turned / 2
     else:
         cosine = 0.0 if norm_a == norm_b else None
-    change = float((b - a).norm()) / norm_a if norm_a else None
-    return Distance(cosine=cosine, norm_a=norm_a, norm_b=norm_b, change=change)
+    moved = math.sqrt(sum(_squares(y.double() - x.double()) for x, y in parts))
+    return Distance(cosine=cosine, norm_a=norm_a, norm_b=norm_b, change=moved / norm_a if norm_a else None)
+
+
+def _squares(values: Tensor) -> float:
+    return float(values.square().sum())

@@ -77,7 +77,7 @@ class Weights:
         return found
 
     def matrices(self, layer: int) -> dict[str, Tensor]:
-        """The matrices of a block by kind, each (d_out, d_in), as float64.
+        """The matrices of a block by kind, each (d_out, d_in), in the precision that they are stored in.
 
         Raises:
             UserError: one that the family has is not there.
@@ -86,7 +86,7 @@ class Weights:
         for name, kinds in self.names_of(layer).items():
             if name not in self.shapes:
                 raise UserError(f"{self.folder} has no {name}, which every {self.model_type} model has")
-            found.update(self._split(kinds, self.tensor(name).double()))
+            found.update(self._split(kinds, self.tensor(name)))
         return found
 
     def low_rank(self, layer: int) -> dict[str, Tensor]:

@@ -55,9 +55,8 @@ def small_chart(
         parts.append(f'<path class="rank" d="M{x_axis.at(mark):.1f} {_TOP}V{HEIGHT - _BOTTOM}"/>')
     for line, points in shown:
         path = "L".join(f"{x_axis.at(x):.1f} {y_axis.at(math.log10(y) if log else y):.1f}" for x, y in _thinned(points))
-        parts.append(
-            f'<path class="line {"wide" if line.wide else "valid"} series-{line.style % len(COLOURS)}" d="M{path}"/>'
-        )
+        kind = "broad" if line.wide else "valid"
+        parts.append(f'<path class="line {kind} series-{line.style % len(COLOURS)}" d="M{path}"/>')
     spoken = f"{title}: {y_title}; {', '.join(line.label for line, _ in shown)}"
     return "\n".join(
         [
