@@ -155,6 +155,11 @@ def test_broken_yaml_names_the_line() -> None:
         parse("title: a\n  on: true")
 
 
+def test_the_empty_key_is_unknown_too() -> None:
+    with pytest.raises(UserError, match="unknown key"):
+        read('"": 1')
+
+
 def test_files(tmp_path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("tokens: 3")
@@ -172,6 +177,9 @@ def test_files(tmp_path) -> None:
 
 
 def test_yaml_cannot_make_objects() -> None:
+    for text in ("a: !!int x", "a: !!float x", "a: " + "9" * 5000):
+        with pytest.raises(UserError, match="not valid YAML"):
+            parse(text)
     with pytest.raises(UserError, match="not valid YAML"):
         parse("title: !!python/object/apply:os.system [echo]")
 

@@ -201,6 +201,27 @@ def build(config: dict[str, Any], architecture: str = "") -> nn.Module:
     return model
 
 
+def check_config(config: Mapping[str, Any]) -> None:
+    """Refuse what the configuration of a model type does not know; transformers would take it and pay no heed.
+
+    Raises:
+        UserError: no such model type or value; names the nearest one.
+    """
+    from transformers import AutoConfig
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    from fallow.errors import unknown
+
+    kind = str(config.get("model_type", ""))
+    if kind not in CONFIG_MAPPING_NAMES:
+        raise unknown("model_type", kind, CONFIG_MAPPING_NAMES)
+    default = AutoConfig.for_model(kind)
+    known = {"model_type", *default.to_dict(), *default.attribute_map, *(n for n in dir(default) if n[0] != "_")}
+    for key in config:
+        if key not in known:
+            raise unknown("value", key, default.to_dict())
+
+
 def _model_class(name: str) -> Any:
     """A model class of transformers, and nothing else of it that a file might name."""
     import transformers

@@ -37,6 +37,18 @@ def fail_with(monkeypatch, error: BaseException, *flags: str) -> int:
     return main(["run", *flags])
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_has_examples_and_says_what_its_arguments_are(command, capsys) -> None:
+    try:
+        code = main([command, "--help"])
+    except SystemExit as stop:
+        code = stop.code
+    text = capsys.readouterr().out
+    assert code == 0
+    assert "Examples:" in text
+    assert "STR" not in text  # FOLDER, FILE, NAME and so on
+
+
 def test_help_names_every_command(capsys) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
@@ -56,7 +68,7 @@ def test_version(capsys) -> None:
         (["--fast"], "fallow: --fast is not known here. Write a command first: fallow --help lists them."),
         (["recipes", "lst"], 'fallow recipes: unknown action "lst". Did you mean "list"?'),
         (["recipes", "show", "spdf-dmo"], "fallow recipes: there is no recipe spdf-dmo. Did you mean spdf-demo?"),
-        (["recipes", "show"], "fallow recipes: Missing from fallow recipes show: STR Name of the recipe."),
+        (["recipes", "show"], "fallow recipes: Missing from fallow recipes show: NAME Name of the recipe."),
         (["doctor", "--jsn"], "fallow doctor: Unrecognized options: --jsn"),
         (["run"], "fallow run: which recipe?"),
         (["run", "spdf-demo", "--restart=1"], "fallow run: --restart takes no value"),

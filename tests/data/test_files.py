@@ -66,6 +66,11 @@ def test_another_field(tmp_path: Path) -> None:
         ("a.jsonl", b"[1]\n", r"a\.jsonl:1 is not a JSON object, but list"),
         ("a.jsonl", b'{"text": 3}\n', "has int in text"),
         ("a.jsonl", b'{"text": ""}\n', "holds no text"),
+        (
+            "a.jsonl",
+            b'{"text": "\\ud83d\\ude00"}\n{"text": "a \\uD83D"}\n',
+            r"a\.jsonl:2 holds half of a surrogate pair",
+        ),
         ("a.parquet", b"not parquet", "is not a Parquet file"),
     ],
 )

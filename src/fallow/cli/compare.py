@@ -26,13 +26,13 @@ class Args:
       fallow compare before after --spectra none --json
     """
 
-    a: Annotated[str, tyro.conf.Positional]
+    a: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """Folder of the first model, the one before."""
 
-    b: Annotated[str, tyro.conf.Positional]
+    b: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """Folder of the second model, the one after."""
 
-    output: str = ""
+    output: Annotated[str, tyro.conf.arg(metavar="FOLDER")] = ""
     """Folder for comparison.json, comparison.html and PNG files. By default only the table is printed."""
 
     rank: int = 0

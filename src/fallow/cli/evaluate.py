@@ -25,10 +25,10 @@ class Args:
       fallow evaluate runs/e2e/tuned/model --format e2e --data testset_w_refs.csv --num-beams 4 --length-penalty 0.9
     """
 
-    folder: Annotated[str, tyro.conf.Positional]
+    folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """Folder of the model with its tokenizer."""
 
-    data: tuple[str, ...] = ()
+    data: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SOURCE ...")] = ()
     """Text sources, each measured on its own and all together; with --format one file of pairs."""
 
     format: Literal["text", "e2e", "webnlg", "dart", "curation", "jsonl", "embedded"] = "text"
@@ -40,7 +40,7 @@ class Args:
     overflow: Literal["error", "cut", "drop"] = "error"
     """Pairs longer than the context: stop, cut their context, or leave them out (both are counted)."""
 
-    field: str = "text"
+    field: Annotated[str, tyro.conf.arg(metavar="NAME")] = "text"
     """Field or column that holds the text, for JSONL and Parquet."""
 
     max_megabytes: float = 0.0
@@ -67,10 +67,10 @@ class Args:
     batch_size: int = 8
     """Sequences in a forward pass."""
 
-    tokenizer: str = ""
+    tokenizer: Annotated[str, tyro.conf.arg(metavar="FOLDER")] = ""
     """Tokenizer folder, when the model's folder has none."""
 
-    device: str = ""
+    device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = ""
     """cpu or cuda. By default cuda where there is one."""
 
     json: bool = False

@@ -20,13 +20,13 @@ class Args:
       fallow generate model --prompt-file contexts.txt --num-beams 4 --length-penalty 0.9 --json
     """
 
-    folder: Annotated[str, tyro.conf.Positional]
+    folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """Folder of the model, merged or not, with its tokenizer."""
 
-    prompt: tuple[str, ...] = ()
+    prompt: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TEXT ...")] = ()
     """Texts to continue."""
 
-    prompt_file: str = ""
+    prompt_file: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
     """A file with one text a line, instead of --prompt."""
 
     pairs: bool = False
@@ -47,10 +47,10 @@ class Args:
     batch_size: int = 16
     """Prompts decoded together."""
 
-    tokenizer: str = ""
+    tokenizer: Annotated[str, tyro.conf.arg(metavar="FOLDER")] = ""
     """Tokenizer folder, when the model's folder has none."""
 
-    device: str = ""
+    device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = ""
     """cpu or cuda. By default cuda where there is one."""
 
     json: bool = False

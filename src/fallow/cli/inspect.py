@@ -35,10 +35,10 @@ class Args:
     what: Annotated[Literal["data"], tyro.conf.Positional]
     """What to look at."""
 
-    path: Annotated[str, tyro.conf.Positional] = ""
+    path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")] = ""
     """Folder of token shards, or file of pairs; nothing with --format embedded."""
 
-    tokenizer: str = ""
+    tokenizer: Annotated[str, tyro.conf.arg(metavar="FOLDER")] = ""
     """Hugging Face tokenizer folder or Hub name. By default the folder `tokenizer` beside the shards."""
 
     format: Literal["", "e2e", "webnlg", "dart", "curation", "jsonl", "embedded"] = ""

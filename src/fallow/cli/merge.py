@@ -19,10 +19,10 @@ class Args:
       fallow merge runs/sparse --output merged --json
     """
 
-    folder: Annotated[str, tyro.conf.Positional]
+    folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """The folder of the converted model."""
 
-    output: str
+    output: Annotated[str, tyro.conf.arg(metavar="FOLDER")]
     """Where the stock model goes; a new or empty folder."""
 
     json: bool = False

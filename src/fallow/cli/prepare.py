@@ -30,13 +30,13 @@ class Args:
       fallow prepare embedded:stdlib --vocab-size 4096 --max-megabytes 4 --output shards --json
     """
 
-    sources: Annotated[tuple[str, ...], tyro.conf.Positional]
+    sources: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE ...")]
     """Files (.txt .txt.gz .jsonl .jsonl.gz .parquet), folders, embedded:stdlib, embedded:reference, hub:owner/name."""
 
-    output: str
+    output: Annotated[str, tyro.conf.arg(metavar="FOLDER")]
     """Folder to write to."""
 
-    tokenizer: str = ""
+    tokenizer: Annotated[str, tyro.conf.arg(metavar="FOLDER")] = ""
     """Hugging Face tokenizer folder or Hub name. Give this or --vocab-size."""
 
     vocab_size: int = 0
@@ -45,7 +45,7 @@ class Args:
     valid_share: float = 0.0
     """Share of the documents to hold out, into folders of their own."""
 
-    field: str = "text"
+    field: Annotated[str, tyro.conf.arg(metavar="NAME")] = "text"
     """Field or column that holds the text."""
 
     max_megabytes: float = 0.0
@@ -63,6 +63,8 @@ def run(args: Args) -> int:
         raise UserError(
             "name at least one source, for example: fallow prepare corpus.jsonl --vocab-size 8192 --output shards"
         )
+    if not args.output:
+        raise UserError("--output is empty. Name the folder to write to")
     given = [TextSource(path=path, field=args.field, max_megabytes=args.max_megabytes) for path in args.sources]
     settings = TextData(sources=tuple(given), context=2, valid_share=args.valid_share)
     wanted = TokenizerSettings(path=args.tokenizer, vocab_size=args.vocab_size)

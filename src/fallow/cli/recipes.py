@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
@@ -52,7 +52,7 @@ class ShowArgs:
       fallow recipes show spdf-gpt2-small
     """
 
-    name: tyro.conf.Positional[str]
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     """Name of the recipe."""
 
     json: bool = False
@@ -68,10 +68,10 @@ class CopyArgs:
       fallow recipes copy spdf-demo experiments/mine.yaml
     """
 
-    name: tyro.conf.Positional[str]
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     """Name of the recipe."""
 
-    file: tyro.conf.Positional[str] = ""
+    file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")] = ""
     """Where to. By default NAME.yaml in this folder."""
 
     json: bool = False

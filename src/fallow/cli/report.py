@@ -26,10 +26,10 @@ class Args:
       fallow report runs/dense runs/sparse --json
     """
 
-    runs: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")] = ()
     """Folders of runs."""
 
-    output: str = ""
+    output: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
     """The page. By default report.html in the current folder; with --json none unless it is named."""
 
     json: bool = False

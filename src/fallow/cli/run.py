@@ -56,6 +56,8 @@ def main(argv: Sequence[str], default_recipe: str = "") -> int:
         )
     overrides = parse_flags(rest)
     only = [word for key, words in overrides if key == "only" for word in words]
+    if "only" in dict(overrides) and not only:
+        raise UserError("--only names no stage. Write --only STAGE, or leave it out to run all of them.")
     overrides = [(key, words) for key, words in overrides if key != "only"]
     _check_switches(overrides)
 

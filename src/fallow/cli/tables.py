@@ -20,7 +20,7 @@ class Args:
       fallow tables shearing-reference-loss --json
     """
 
-    name: Annotated[str, tyro.conf.Positional] = ""
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = ""
     """Name of the table; nothing lists them."""
 
     json: bool = False

@@ -145,7 +145,7 @@ def _dataclass(cls: Any, value: Any, place: Place, ignore: str = "") -> Any:
         raise UserError(f"{place} is {kind_of(value)}, but it must be keys and values. Its keys: {names}.")
     hints = hints_of(cls)
     for key in value:
-        if key not in hints and key != ignore:
+        if key not in hints and (not ignore or key != ignore):
             raise _unknown_key(key, value, place, [*hints, ignore] if ignore else list(hints))
     arguments = {key: decode(hints[key], item, place.at(key, value)) for key, item in value.items() if key in hints}
     for field in dataclasses.fields(cls):

@@ -81,6 +81,10 @@ def parse(text: str, source: str = "the text") -> Any:
         line = f" (line {mark.line + 1})" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise UserError(f"{source} is not valid YAML{line}: {problem}.") from None
+    except UserError:
+        raise
+    except (ValueError, RecursionError) as error:  # a tag that lies about its value; a number or a nesting without end
+        raise UserError(f"{source} is not valid YAML: {error}.") from None
 
 
 def read(path: str | Path) -> Located:

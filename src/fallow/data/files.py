@@ -13,6 +13,7 @@ from fallow.errors import UserError, nearest
 
 SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz", ".parquet")
 _PIECE = 1 << 16
+_HALF = "\\ud"  # how JSON escapes begin that are characters only in pairs
 
 
 def list_files(path: Path) -> list[Path]:
@@ -126,7 +127,19 @@ def parse_json_lines(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
             raise UserError(f"{path}:{number} is not JSON: {error.msg} at column {error.colno}.") from None
         if not isinstance(row, dict):
             raise UserError(f"{path}:{number} is not a JSON object, but {type(row).__name__}.")
+        if _HALF in line.lower() and not _is_text(row):
+            raise UserError(
+                f"{path}:{number} holds half of a surrogate pair (\\ud...), which is no character. Remove it."
+            )
         yield number, row
+
+
+def _is_text(value: object) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _read_text(path: Path) -> Iterator[Document]:

@@ -51,7 +51,7 @@ class TextSource:
             raise UserError(
                 f"source.weight of {self.path} is {self.weight}, but it must be above 0. Remove the source to drop it."
             )
-        if self.max_megabytes < 0:
+        if not 0 <= self.max_megabytes < float("inf"):
             raise UserError(
                 f"source.max_megabytes of {self.path} is {self.max_megabytes}, but it must be at least 0 (0 takes all)."
             )

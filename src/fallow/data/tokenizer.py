@@ -50,7 +50,7 @@ def train_tokenizer(settings: TokenizerSettings, texts: Iterable[str], folder: P
         found = backend.get_vocab_size()
         raise UserError(
             f"tokenizer.vocab_size is {settings.vocab_size}, but the text only gives {found} tokens. "
-            f"Write {found // 64 * 64} or less, or use more text."
+            f"Write {max(found // 64 * 64, 260)} or less, or use more text."
         )
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend, bos_token=END, eos_token=END, pad_token=PAD, sep_token=SEPARATOR

@@ -1,5 +1,6 @@
 """How continuations are generated."""
 
+import math
 from dataclasses import dataclass
 
 from fallow.errors import UserError
@@ -42,6 +43,10 @@ class Decoding:
             value = getattr(self, key)
             if value < lowest:
                 raise UserError(f"{key} is {value}, but it must be at least {lowest}")
+        if not math.isfinite(self.length_penalty):
+            raise UserError(
+                f"length_penalty is {self.length_penalty}, but it must be a finite number, usually 0.8 to 1.2"
+            )
         if self.num_beams == 1 and self.length_penalty != 1.0:
             raise UserError(
                 f"length_penalty is {self.length_penalty}, but it has no effect with num_beams 1 (greedy search keeps "

@@ -23,6 +23,7 @@ from fallow.run.pace import Pace, spoken
 from fallow.run.recipe import Recipe
 from fallow.run.rehearsal import rehearsal_of
 from fallow.run.results import collect
+from fallow.run.sources import check_stage
 from fallow.run.stage import Stage
 from fallow.run.training import Bench, Trained, train
 from fallow.train import Mesh
@@ -75,6 +76,8 @@ def _run(recipe: Recipe, chosen: Sequence[str], mesh: Mesh, *, restart: bool, qu
     say = _speaker(mesh)
     for stage in recipe.stages:  # before anything is made: a later stage must not fail after hours of an earlier one
         _check_batch(stage, mesh.world)
+        if stage.name in chosen:
+            check_stage(stage, recipe.stage(recipe.lineage([stage.name])[0]))
     if any(isinstance(recipe.datasets[stage.dataset], PairData) for stage in recipe.stages if stage.name in chosen):
         require_sacrebleu()
     output = Output(Path(recipe.output))
@@ -85,6 +88,9 @@ def _run(recipe: Recipe, chosen: Sequence[str], mesh: Mesh, *, restart: bool, qu
         tokenizer = open_tokenizer(recipe.tokenizer, datasets, output.folder, prepare=is_main)
     bench = Bench(recipe, output, mesh, tokenizer, say)
     opened: dict[tuple[str, int], Splits] = {}
+    for stage in recipe.stages:  # and a pair that is too long must not be found after hours either
+        if stage.name in chosen and output.finished(output.stage(stage.name)) is None:
+            _open(bench, stage, opened)
     started, records, pace = time.monotonic(), {}, Pace()
     for stage in recipe.stages:
         folder = output.stage(stage.name)

@@ -10,7 +10,7 @@ from fallow.conversion import convert, merge
 from fallow.data.tokenizer import tokenizer_fingerprint
 from fallow.errors import UserError
 from fallow.files import read_json
-from fallow.folder import build, check_causal, is_unmerged, load, load_stock
+from fallow.folder import build, check_causal, check_config, is_unmerged, load, load_stock
 from fallow.linear.inputs import dense_weight
 from fallow.methods.base import reparam_layers
 from fallow.methods.sparse import wake
@@ -72,12 +72,40 @@ def _new(stage: Stage, tokenizer: Any) -> nn.Module:
     values.setdefault("eos_token_id", tokenizer.eos_token_id)
     values.setdefault("pad_token_id", tokenizer.pad_token_id)
     torch.manual_seed(stage.seed)
+    return _built(stage, values)
+
+
+def _built(stage: Stage, values: dict[str, Any]) -> nn.Module:
     try:
+        check_config(values)
         return build(values)
-    except UserError:
-        raise
-    except (TypeError, ValueError) as error:
+    except UserError as error:
+        raise UserError(f"stage {stage.name}: model.config: {error}") from None
+    except Exception as error:  # transformers raises many kinds
         raise UserError(f"stage {stage.name}: model.config is refused by transformers: {error}") from error
+
+
+def check_stage(stage: Stage, root: Stage) -> None:
+    """Build and convert the model of a stage without memory: what does not fit is known before anything is made.
+
+    Args:
+        stage: its method, targets and supports are checked.
+        root: the stage that its chain of models begins with; only one with model.config can be built.
+
+    Raises:
+        UserError: the configuration is refused, targets match nothing, or a support does not fit a matrix.
+    """
+    path = root.model.path
+    if path and not path.startswith("hub:") and not Path(path, "config.json").is_file():
+        raise UserError(f"stage {root.name}: model.path is {path}, which holds no model (no config.json)")
+    if not root.model.config:
+        return
+    with torch.device("meta"):
+        model = _built(root, root.model.config)
+    try:
+        convert(model, stage.method, targets=stage.targets)
+    except UserError as error:
+        raise UserError(f"stage {stage.name}: {error}") from None
 
 
 def _check_vocabulary(model: Any, tokenizer: Any, stage: Stage, before: dict[str, Any]) -> None:

@@ -1,0 +1,72 @@
+"""What does not fit is told before anything is trained."""
+
+from pathlib import Path
+
+import pytest
+
+from fallow.cli.main import main
+from fallow.run import shipped
+from fallow.run.recipe import load
+from fallow.run.sources import check_stage
+from tests.run.tiny import write_recipe
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_recipe(tmp_path_factory.mktemp("recipe"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("n_layer: 2", "n_layr: 2", 'stage pretrain: model.config: unknown value "n_layr". Did you mean "n_layer"?'),
+        ("n_layer: 2", "n_layer: two", "stage pretrain: model.config is refused by transformers"),
+        ("n_embd: 32", "n_embd: -32", "stage pretrain: model.config is refused by transformers"),
+        ("n_head: 2", "n_head: 3", "stage pretrain: model.config is refused by transformers"),
+        ("model_type: gpt2", "model_type: gpt9", 'unknown model_type "gpt9"'),
+        (
+            "sparsity: 0.75",
+            "sparsity: 0.75, support: 'block:7'",
+            "stage pretrain: support block:7 needs a multiple of 7",
+        ),
+        ("sparsity: 0.75", "sparsity: 0.99999", "stage pretrain: this sparsity leaves no entry in"),
+        ("label: sparse", "targets: [q_proj]", 'stage pretrain: targets "q_proj" match nothing in GPT2LMHeadModel'),
+        ("label: then dense", "targets: [q_proj]", 'stage tune: targets "q_proj" match nothing'),
+        ("{stage: pretrain}", "{path: /nowhere}", "stage tune: model.path is /nowhere, which holds no model"),
+    ],
+)
+def test_before_anything_is_made(
+    old: str, new: str, message: str, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = recipe.read_text()
+    assert old in text
+    (tmp_path / "r.yaml").write_text(text.replace(old, new, 1))
+    assert main(["run", str(tmp_path / "r.yaml"), "--output", str(tmp_path / "run")]) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith(f"fallow run: {message}" if message.startswith("stage") else "fallow run: ")
+    assert message in output.err
+    assert output.err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_long_pair_of_the_last_stage_before_the_first_is_trained(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Found after the first stage, it would cost that stage: another overflow is another recipe."""
+    (tmp_path / "r.yaml").write_text(recipe.read_text().replace("context: 64", "context: 8"))
+    assert main(["run", str(tmp_path / "r.yaml"), "--output", str(tmp_path / "run")]) == 2
+    assert "are longer than the context of 8 tokens" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "pretrain").exists()
+
+
+def test_only_without_a_stage(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(recipe), "--output", str(tmp_path / "run"), "--only"]) == 2
+    assert "--only names no stage. Write --only STAGE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", shipped.names())
+def test_shipped_recipes_fit(name: str) -> None:
+    recipe = load(name)
+    for stage in recipe.stages:
+        check_stage(stage, recipe.stage(recipe.lineage([stage.name])[0]))
