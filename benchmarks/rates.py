@@ -2,6 +2,7 @@
 
     python benchmarks/rates.py spdf-demo --rates 2e-3 4e-3 8e-3 --jobs 2
     python benchmarks/rates.py spdf-e2e --root DATA --rates 1e-3 2e-3 4e-3 --stages pretrain-dense pretrain-75
+    python benchmarks/rates.py spdf-e2e --root DATA --models runs/e2e --stages tune-dense tune-75 --rates 5e-4 1e-3
 
 Every sparse stage is tried under both parametrizations. Each job is one process with its share of the threads. The
 record holds the validation loss of every trial; the recipe's rates are chosen from it.
@@ -32,7 +33,6 @@ def main() -> None:
     parser.add_argument("--stages", nargs="*", default=[], help="by default every stage that begins with a new model")
     parser.add_argument("--rules", nargs="*", default=["standard", "supar"], help="parametrizations of sparse stages")
     parser.add_argument("--tokens", type=int, default=0, help="another budget, for a shorter look")
-    parser.add_argument("--tune", action="store_true", help="vary the rate of the given stages on models in --models")
     parser.add_argument("--models", default="", help="folder of a finished run whose models the stages begin with")
     parser.add_argument("--root", default="")
     parser.add_argument("--jobs", type=int, default=2)
@@ -55,7 +55,7 @@ def main() -> None:
     results = sorted((trial for share in found for trial in share), key=lambda t: (t["stage"], t["rule"], t["lr"]))
     for trial in results:
         print(f"{trial['stage']:18} {trial['rule']:10} lr {trial['lr']:<8g} validation loss {trial['loss']:.4f}")
-    kind = "tuning-rates" if args.tune else "rates"
+    kind = "tuning-rates" if args.models else "rates"
     print(write_record(f"{args.recipe}-{kind}", results, notes=f"seed {load(args.recipe).seed}; jobs {args.jobs}"))
 
 
@@ -78,7 +78,8 @@ def trials_of(recipe: Recipe, args: argparse.Namespace) -> list[tuple[dict[str, 
                     changed = replace(changed, budget=replace(stage.budget, tokens=args.tokens, steps=0))
                 if args.models:
                     source = Path(args.models) / stage.model.stage / "model"
-                    changed = replace(changed, model=replace(stage.model, stage="", path=str(source)))
+                    few = replace(stage.decoding, max_contexts=8)  # chosen by validation loss; texts are not needed
+                    changed = replace(changed, model=replace(stage.model, stage="", path=str(source)), decoding=few)
                 found.append(({"stage": stage.name, "rule": rule, "lr": rate}, changed))
     return found
 
@@ -96,8 +97,6 @@ def run_share(args: argparse.Namespace) -> None:
     single = replace(recipe, output=output, tokenizer=tokenizer, stages=tuple(stage for _, stage in share))
     stages = run_recipe(single, json=True)["stages"] if share else {}
     found = [{**facts, "loss": stages[stage.name]["training"]["validation"]["loss"]} for facts, stage in share]
-    for trial, (_, stage) in zip(found, share, strict=True):
-        trial |= {key: stages[stage.name]["scores"][key] for key in ("bleu",) if key in stages[stage.name]["scores"]}
     (Path(args.folder) / f"share-{args.job}.json").write_text(json.dumps(found))
 
 
