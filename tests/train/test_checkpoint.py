@@ -161,16 +161,28 @@ def test_another_recipe_is_refused_with_the_difference(tmp_path: Path) -> None:
     assert loop(tmp_path, identity=identity(0.001)).fit().finished
 
 
-def test_nothing_is_executed_when_reading(tmp_path: Path, caplog: Any) -> None:
+def through_the_metadata_module(touched: Path) -> bytes:
+    """A call of os.system by way of a module that an index may name, which imports os."""
+    words = ("torch.distributed.checkpoint.metadata", "os.system", f"touch {touched}")
+    module, name, command = (b"\x8c" + bytes([len(word)]) + word.encode() for word in words)
+    return b"\x80\x04" + module + name + b"\x93" + command + b"\x85R."
+
+
+def by_reduce(touched: Path) -> bytes:
+    class Evil:
+        def __reduce__(self) -> Any:
+            return (Path.touch, (touched,))
+
+    return pickle.dumps(Evil())
+
+
+@pytest.mark.parametrize("evil", [by_reduce, through_the_metadata_module])
+def test_nothing_is_executed_when_reading(evil: Any, tmp_path: Path, caplog: Any) -> None:
     """torch writes the index as a pickle; one that names anything else is no checkpoint, whatever its checksum."""
     broken_off(tmp_path)
     folder = tmp_path / "checkpoints/step-000006"
 
-    class Evil:
-        def __reduce__(self) -> Any:
-            return (Path.touch, (tmp_path / "executed",))
-
-    (folder / ".metadata").write_bytes(pickle.dumps(Evil()))
+    (folder / ".metadata").write_bytes(evil(tmp_path / "executed"))
     manifest = json.loads((folder / "manifest.json").read_text())
     size, digest = (folder / ".metadata").stat().st_size, storage._sha256(folder / ".metadata")
     manifest["files"][".metadata"] = {"bytes": size, "sha256": digest}

@@ -138,9 +138,23 @@ class _IndexUnpickler(pickle.Unpickler):
             ("collections", "OrderedDict"),
         }
     )
+    # By name: the module itself holds `os` too, and a pickle may ask for `os.system` of it.
+    _DESCRIPTIONS = frozenset(
+        {
+            "BytesStorageMetadata",
+            "ChunkStorageMetadata",
+            "Metadata",
+            "MetadataIndex",
+            "StorageMeta",
+            "TensorProperties",
+            "TensorStorageMetadata",
+            "_MEM_FORMAT_ENCODING",
+        }
+    )
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in self._ALLOWED or module == "torch.distributed.checkpoint.metadata":
+        is_description = module == "torch.distributed.checkpoint.metadata" and name in self._DESCRIPTIONS
+        if (module, name) in self._ALLOWED or is_description:
             return super().find_class(module, name)
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype | torch.layout):
             return getattr(torch, name)
