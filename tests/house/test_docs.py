@@ -56,7 +56,8 @@ def test_commands_exist(page: str, command: str, capsys: pytest.CaptureFixture) 
 @pytest.mark.parametrize(("page", "command"), [t for t in TYPED if "--only" in t[1]], ids=lambda text: text)
 def test_only_names_stages(page: str, command: str) -> None:
     words = shlex.split(command, comments=True)
-    assert load(words[words.index("run") + 1]).lineage([words[words.index("--only") + 1]])
+    recipe = words[words.index("run" if "run" in words else "estimate") + 1]
+    assert load(recipe).lineage([words[words.index("--only") + 1]])
 
 
 @pytest.mark.parametrize(("page", "command"), TYPED, ids=lambda text: text)

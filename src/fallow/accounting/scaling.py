@@ -151,7 +151,7 @@ def best_sparsity(law: SparseLaw, size: float, flops: float, flops_per_token: Ca
     """The sparsity at which this shape and this many operations give the lowest predicted loss.
 
     A sparser model needs fewer operations a token, so it sees more tokens. That is a saving only where zeros are
-    skipped: on hardware or a path that multiplies by them, time and not operations runs out, and sparsity buys nothing.
+    skipped: on hardware or a path that multiplies by them, time and not operations is what runs out.
 
     Args:
         law: one of `LAWS`.

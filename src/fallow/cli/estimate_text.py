@@ -156,7 +156,7 @@ def _laws(cost: RecipeCost) -> str:
     lines = ["the laws of the loss"]
     for law in laws.values():
         lines += _item("", f"{law.name}: {law.source}, {'; '.join(law.limits)}")
-    where = "multiplied by, as path materialise does, operations are not what is saved and the best sparsity is 0%"
+    where = "multiplied by, as path materialise does, no operations are saved, and a best sparsity means nothing"
     return "\n".join([*lines, *_item("", f"where zeros are {where}")]) if laws else ""
 
 

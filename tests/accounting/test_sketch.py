@@ -1,0 +1,200 @@
+"""Sizes from a configuration against built models: counts, operations, and bytes of real tensors after a real step."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fallow
+from fallow.accounting.estimate import disk_of
+from fallow.accounting.flops import count_flops
+from fallow.accounting.memory import measure_memory
+from fallow.accounting.parameters import count_parameters
+from fallow.accounting.shapes import weights_of
+from fallow.accounting.sharding import Sharding
+from fallow.accounting.sketch import Sketch, sketch_of
+from fallow.errors import UserError
+from fallow.folder import build
+from fallow.methods import method_of
+from fallow.train.optimizers import build_optimizer
+from fallow.train.settings import Optimizer
+from tests.conformance.families import CONFIGS, tokens
+from tests.conformance.table import ROWS
+from tests.house.source import ROOT
+
+FAMILIES = ("gpt2", "llama", "opt", "gpt_neox")
+EVERY = [(family, row) for family in CONFIGS for row in ROWS]
+PATHS = ("materialise", "factored")
+
+
+def sketch(family: str, row: str, path: str = "materialise") -> Sketch:
+    return sketch_of(CONFIGS[family], method_of(ROWS[row].method, **ROWS[row].settings), seed=3, path=path)
+
+
+def model(family: str, row: str, device: str = "meta", path: str = "materialise") -> torch.nn.Module:
+    with torch.device(device):
+        made = build(CONFIGS[family])
+        fallow.convert(made, ROWS[row].method, seed=3, path=path, **ROWS[row].settings)
+    return made
+
+
+@pytest.mark.parametrize(("family", "row"), EVERY)
+def test_parameters_and_their_names(family: str, row: str) -> None:
+    ours, built = sketch(family, row), model(family, row)
+    assert ours.parameters() == count_parameters(built)
+    assert [(t.name, t.shape) for t in ours.tensors] == [(n, tuple(p.shape)) for n, p in built.named_parameters()]
+    counts, parameters = fallow.count(built), ours.parameters()
+    assert (parameters.positions, parameters.stored, parameters.trainable, parameters.nonzero) == (
+        counts.positions, counts.stored, counts.trainable, counts.nonzero
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(("family", "row"), EVERY)
+def test_operations(family: str, row: str, path: str) -> None:
+    assert sketch(family, row, path).flops(24) == count_flops(model(family, row, path=path), 24)
+
+
+def measured(made: torch.nn.Module, row: str) -> tuple[int, ...]:
+    """Bytes after forward, backward and an update: weights, gradients, optimizer states, indices."""
+    optimizer = build_optimizer(made, method_of(ROWS[row].method, **ROWS[row].settings), Optimizer(lr=1e-3))
+    made.train()
+    made(input_ids=tokens(), use_cache=False).logits.sum().backward()
+    optimizer.step()
+    memory = measure_memory(made, optimizer)
+    return tuple(
+        getattr(memory.layers, part) + getattr(memory.rest, part)
+        for part in ("weights", "gradients", "optimizer", "indices")
+    )
+
+
+@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bytes_after_a_real_step(family: str, row: str) -> None:
+    shares = Sharding(sketch(family, row), 1).shares()
+    expected = measured(model(family, row, "cpu"), row)
+    assert (shares.weights, shares.gradients, shares.optimizer, shares.indices) == expected
+
+
+def test_a_type_of_its_own() -> None:
+    config = {**CONFIGS["llama"], "dtype": "bfloat16"}
+    made = build(config)
+    fallow.convert(made, "sparse", sparsity=0.75, seed=3)
+    shares = Sharding(sketch_of(config, method_of("sparse", sparsity=0.75)), 1).shares()
+    assert (shares.weights, shares.gradients, shares.optimizer, shares.indices) == measured(made, "sparse")
+
+
+def test_shards_gathers_and_sums_of_fsdp() -> None:
+    """Under FSDP2 with collectives that only pretend: what one of three processes holds, receives and sends."""
+    processes = 3  # divides hardly any of the shapes
+    script = ROOT / "tests" / "accounting" / "fsdp.py"
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(script), str(processes)], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert len(seen) == len(FAMILIES) * len(ROWS)
+    for name, found in seen.items():
+        family, row = name.split("/")
+        sharding = Sharding(sketch(family, row), processes, "fp32", "cpu")
+        shares, traffic = sharding.shares(), sharding.traffic(accumulation=1)
+        assert [shares.weights, shares.gradients, shares.optimizer, shares.indices] == found["held"], name
+        assert [traffic.all_gather, traffic.reduce_scatter] == found["moved"], name
+
+
+def test_what_is_shared_shrinks_with_processes_and_indices_do_not() -> None:
+    one, eight = (Sharding(sketch("gpt2", "sparse"), n).shares() for n in (1, 8))
+    assert eight.weights < one.weights / 7
+    assert eight.indices == one.indices > 0
+
+
+@pytest.mark.parametrize("row", ["dense", "sparse"])
+def test_disk(row: str, tmp_path) -> None:
+    """A real checkpoint and a real model folder; files have headers that the count leaves out."""
+    from fallow.train import Mesh
+    from fallow.train.checkpoint import Checkpoints
+    from fallow.train.tensors import model_tensors, optimizer_tensors
+
+    made, method = model("gpt2", row, "cpu"), method_of(ROWS[row].method, **ROWS[row].settings)
+    optimizer = build_optimizer(made, method, Optimizer(lr=1e-3))
+    made(input_ids=tokens(), use_cache=False).logits.sum().backward()
+    optimizer.step()
+    tensors = model_tensors(made) | optimizer_tensors(made, optimizer)
+    disk = disk_of(sketch("gpt2", row))
+    assert disk.checkpoint == sum(t.numel() * t.element_size() for t in tensors.values())
+    folder = Checkpoints(tmp_path / "checkpoints", Mesh(), 1).save(1, tensors, {"identity": {}})
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    assert 0 < size - disk.checkpoint < 3000 * len(tensors) + 30_000
+    fallow.merge(made).save_pretrained(tmp_path / "model")
+    size = (tmp_path / "model" / "model.safetensors").stat().st_size
+    assert 0 < size - disk.model < 10_000
+
+
+WIDTHS = st.integers(1, 6).map(lambda n: 16 * n)
+
+
+@settings(max_examples=40)
+@given(
+    heads=st.sampled_from([1, 2, 4]), width=WIDTHS, inner=WIDTHS, vocab=st.integers(8, 300), blocks=st.integers(1, 3),
+    sparsity=st.floats(0.0, 0.99), distribution=st.sampled_from(["uniform", "erk"]),
+    support=st.sampled_from(["uniform", "vector:4", "block:8"]), tied=st.booleans(),
+)  # fmt: skip
+def test_any_shape_and_density(
+    heads: int, width: int, inner: int, vocab: int, blocks: int, sparsity: float, distribution: str, support: str,
+    tied: bool,
+) -> None:  # fmt: skip
+    config = {
+        "model_type": "llama", "hidden_size": width, "intermediate_size": inner, "num_hidden_layers": blocks,
+        "num_attention_heads": heads, "num_key_value_heads": 1, "vocab_size": vocab, "tie_word_embeddings": tied,
+        "bos_token_id": 1, "eos_token_id": 2,
+    }  # fmt: skip
+    chosen = {"sparsity": sparsity, "distribution": distribution, "support": support}
+    ours = sketch_of(config, method_of("sparse", **chosen))
+    with torch.device("meta"):
+        made = build(config)
+        fallow.convert(made, "sparse", **chosen)
+    assert ours.parameters() == count_parameters(made)
+    assert ours.flops(17) == count_flops(made, 17)
+    memory = measure_memory(made)
+    shares = Sharding(ours, 1).shares()
+    assert shares.weights == memory.layers.weights + memory.rest.weights
+    assert shares.indices == memory.layers.indices + memory.rest.indices
+    assert ours.parameters().nonzero <= ours.parameters().positions
+
+
+def test_wide_matrices_have_wide_indices() -> None:
+    """Above 65,536 columns an index takes 4 bytes."""
+    config = {"model_type": "gpt2", "n_embd": 64, "n_head": 2, "n_layer": 1, "n_inner": 70_000, "vocab_size": 100}
+    ours = sketch_of(config, method_of("sparse", sparsity=0.5), targets=("mlp.c_proj",))
+    assert ours.index_bytes == 4 * 64 * 70_000 // 2 + 4 * 65
+
+
+def test_targets_are_those_of_convert() -> None:
+    targets = ("q_proj", "*.mlp.*")
+    with torch.device("meta"):
+        made = build(CONFIGS["llama"])
+        fallow.convert(made, "sparse", sparsity=0.5, targets=targets)
+    ours = sketch_of(CONFIGS["llama"], method_of("sparse", sparsity=0.5), targets=targets)
+    assert ours.parameters() == count_parameters(made)
+    assert ours.flops(8) == count_flops(made, 8)
+    with pytest.raises(UserError, match='"q_prj" match nothing in LlamaForCausalLM. Did you mean "q_proj"'):
+        sketch_of(CONFIGS["llama"], method_of("sparse", sparsity=0.5), targets=("q_prj",))
+
+
+def test_a_support_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(UserError, match="multiple of 5 rows"):
+        sketch_of(CONFIGS["gpt2"], method_of("sparse", sparsity=0.5, support="vector:5")).parameters()
+
+
+def test_configurations_that_transformers_writes_are_understood() -> None:
+    for family in CONFIGS:
+        with torch.device("meta"):
+            made = build(CONFIGS[family])
+        whole = weights_of(made.config.to_dict())
+        assert sum(w.numel for w in whole if not w.tied) == fallow.count(made).positions
