@@ -241,3 +241,13 @@ def test_two_processes_run_a_recipe_as_one_does(recipe: Path, tmp_path: Path) ->
         for a, b in zip(*logs, strict=True):
             assert a["tokens"] == b["tokens"]
             assert a.get("loss", 0.0) == pytest.approx(b.get("loss", 0.0), abs=1e-4)
+
+
+def test_paths_of_the_data_begin_in_root(recipe: Path, tmp_path: Path) -> None:
+    text = recipe.read_text().replace(str(recipe.parent) + "/", "")
+    (tmp_path / "rooted.yaml").write_text(text)
+    missing = run(tmp_path / "rooted.yaml", tmp_path / "run", "--dry-run")
+    assert missing.returncode == 2
+    assert "Write --root FOLDER" in missing.stderr
+    done = run(tmp_path / "rooted.yaml", tmp_path / "run", "--root", str(recipe.parent), "--dry-run")
+    assert done.returncode == 0, done.stderr
