@@ -52,9 +52,10 @@ $(VENV)/.docs: $(VENV)/.base
 demo: $(VENV)/.base
 	$(BIN)/fallow demo $(ARGS)
 
-# One thread a worker: two workers with two threads each on two cores are slower than this.
+# One thread a worker: two workers with two threads each on two cores are slower than this. A file stays with one worker,
+# so that what its tests share (a finished run, a group of processes) is made once.
 test: $(VENV)/.test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

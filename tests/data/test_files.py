@@ -19,7 +19,7 @@ def test_every_form_gives_the_same_documents(tmp_path: Path) -> None:
     rows = ["first", "", "second \u00e9"]
     lines = "".join(json.dumps({"text": row}) + "\n" for row in rows)
     (tmp_path / "a.jsonl").write_text(lines, encoding="utf-8")
-    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
     parquet = pytest.importorskip("pyarrow.parquet")
     table = sys.modules["pyarrow"].table({"text": rows, "other": [1, 2, 3]})
     parquet.write_table(table, tmp_path / "c.parquet")
@@ -39,7 +39,7 @@ def test_a_long_text_is_cut_at_blank_lines(tmp_path: Path) -> None:
     assert "".join(pieces) == "".join(paragraphs)
     assert 4 < len(pieces) < 10
     assert all(piece.endswith("\n\n") for piece in pieces)
-    (tmp_path / "packed.txt.gz").write_bytes(gzip.compress(path.read_bytes()))
+    (tmp_path / "packed.txt.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
     assert texts(tmp_path / "packed.txt.gz") == pieces
 
 
@@ -59,8 +59,8 @@ def test_another_field(tmp_path: Path) -> None:
         ("a.txt", b"", r"a\.txt is empty \(0 bytes\)"),
         ("a.txt", b"abc\nd\xfff", r"a\.txt is not UTF-8: byte 0xff at offset 5\."),
         ("a.jsonl", b'{"text": "a"}\n{"text": "\xe9"}\n', r"a\.jsonl is not UTF-8: byte 0xe9 at offset 24\."),
-        ("a.jsonl.gz", gzip.compress(b'{"text": "\xe9"}\n'), "byte 0xe9 at offset 10 of its unpacked text"),
-        ("a.jsonl.gz", gzip.compress(b"x" * 9999)[:-12], "is damaged after byte"),
+        ("a.jsonl.gz", gzip.compress(b'{"text": "\xe9"}\n', mtime=0), "byte 0xe9 at offset 10 of its unpacked text"),
+        ("a.jsonl.gz", gzip.compress(b"x" * 9999, mtime=0)[:-12], "is damaged after byte"),
         ("a.jsonl.gz", b"plain", "is damaged after byte 0"),
         ("a.jsonl", b'{"text": "a"}\n{"text"\n', r"a\.jsonl:2 is not JSON"),
         ("a.jsonl", b"[1]\n", r"a\.jsonl:1 is not a JSON object, but list"),
