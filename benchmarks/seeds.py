@@ -43,7 +43,7 @@ def main() -> None:
     text = table(columns, rows)
     print(text, path, sep="\n\n")
     for document in args.update:
-        update(Path(document), args.recipe, f"{text}\n\n{caption(args, path, minutes)}")
+        update(Path(document), args.recipe, f"{text}\n\n{caption(args, path)}")
 
 
 def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
@@ -91,13 +91,13 @@ def table(columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def caption(args: argparse.Namespace, record: Path, minutes: Sequence[float]) -> str:
+def caption(args: argparse.Namespace, record: Path) -> str:
     """What the table is, and how to get it again."""
     seeds = f"seed {args.seeds[0]}" if len(args.seeds) == 1 else f"mean +- standard deviation of seeds {args.seeds}"
     root = " --root DATA" if args.root else ""
     listed = " ".join(map(str, args.seeds))
     return (
-        f"{seeds.capitalize()}; {max(minutes):.1f} minutes of training a seed on {processor()}, two cores. "
+        f"{seeds.capitalize()}, on {processor()}. "
         f"Again: `python benchmarks/seeds.py {args.recipe}{root} --seeds {listed} --output runs/{args.recipe}`; "
         f"record: `benchmarks/records/{record.name}`."
     )
