@@ -105,7 +105,7 @@ def test_the_table_of_costs_is_what_the_script_counts(
 
 
 def test_results_have_their_places() -> None:
-    for name in ("demo", "spdf-e2e"):
+    for name in ("spdf-demo", "spdf-e2e"):
         readme = (ROOT / "README.md").read_text()
         assert readme.count(f"<!-- results:{name} -->") == readme.count(f"<!-- /results:{name} -->") == 1
 
