@@ -148,7 +148,7 @@ def _decoding(args: Args) -> Any:
 
 def _text(args: Args, model: Any, tokenizer: Any, context: int, scratch: "Path") -> dict[str, Any]:
     from fallow.data import TextData, TextSource, open_data
-    from fallow.evaluate.perplexity import exponential, perplexity
+    from fallow.evaluate.perplexity import exponential, perplexity, pooled_loss
 
     sources = tuple(
         TextSource(path=path, field=args.field, max_megabytes=args.max_megabytes, domain=_domain(path, args.data))
@@ -159,8 +159,7 @@ def _text(args: Args, model: Any, tokenizer: Any, context: int, scratch: "Path")
     for name, dataset, _ in splits.train:
         _tell(f"{name}: {len(dataset):,} sequences of {context} tokens")
         parts[name] = perplexity(model, dataset, batch_size=args.batch_size)
-    num_tokens = sum(part["num_tokens"] for part in parts.values())
-    loss = sum(part["loss"] * part["num_tokens"] for part in parts.values()) / num_tokens
+    loss, num_tokens = pooled_loss(parts.values())
     return {"loss": loss, "perplexity": exponential(loss), "num_tokens": num_tokens, "parts": parts}
 
 

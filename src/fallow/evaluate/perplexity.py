@@ -4,6 +4,7 @@ Shapes: b = sequences, t = positions, n = positions with a label, v = vocabulary
 """
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, cast
 
 import torch
@@ -131,6 +132,13 @@ def summed_loss(model: nn.Module, batch: LabelledBatch) -> tuple[float, int]:
         log_p_nv = torch.log_softmax(chunk_nv.float(), dim=-1)
         total -= log_p_nv.gather(1, chunk_n[:, None]).sum(dtype=torch.float64).item()
     return total, labels_n.numel()
+
+
+def pooled_loss(parts: Iterable[Mapping[str, float]]) -> tuple[float, float]:
+    """The mean loss over several results of `perplexity` together, every token weighing the same, and their tokens."""
+    found = list(parts)
+    num_tokens = sum(part["num_tokens"] for part in found)
+    return sum(part["loss"] * part["num_tokens"] for part in found) / num_tokens, num_tokens
 
 
 def exponential(loss: float) -> float:

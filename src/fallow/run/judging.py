@@ -8,7 +8,7 @@ from fallow.data.batch import Dataset
 from fallow.data.pairs import PairDataset
 from fallow.data.splits import Splits
 from fallow.evaluate.pairs import evaluate_pairs
-from fallow.evaluate.perplexity import perplexity
+from fallow.evaluate.perplexity import perplexity, pooled_loss
 from fallow.run.stage import Stage
 from fallow.run.training import Say
 
@@ -26,8 +26,7 @@ def judge(model: nn.Module, tokenizer: Any, splits: Splits, stage: Stage, say: S
         return scores
     say(f"  evaluating on {', '.join(judged)}")
     parts = {name: perplexity(model, data, batch_size=stage.batch.micro) for name, data in judged.items()}
-    num_tokens = sum(part["num_tokens"] for part in parts.values())
-    loss = sum(part["loss"] * part["num_tokens"] for part in parts.values()) / num_tokens
+    loss, num_tokens = pooled_loss(parts.values())
     scores |= {"split": role, "loss": loss, "num_tokens": num_tokens, "parts": parts}
     pairs = next((data for data in judged.values() if isinstance(data, PairDataset)), None)
     if pairs is not None:

@@ -73,6 +73,7 @@ def _run(recipe: Recipe, chosen: Sequence[str], mesh: Mesh, *, restart: bool, qu
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # a bar for every file of a small model says nothing
+    started = time.monotonic()
     say = _speaker(mesh)
     for stage in recipe.stages:  # before anything is made: a later stage must not fail after hours of an earlier one
         _check_batch(stage, mesh.world)
@@ -91,7 +92,7 @@ def _run(recipe: Recipe, chosen: Sequence[str], mesh: Mesh, *, restart: bool, qu
     for stage in recipe.stages:  # and a pair that is too long must not be found after hours either
         if stage.name in chosen and output.finished(output.stage(stage.name)) is None:
             _open(bench, stage, opened)
-    started, records, pace = time.monotonic(), {}, Pace()
+    records, pace = {}, Pace()
     for stage in recipe.stages:
         folder = output.stage(stage.name)
         record = output.finished(folder)

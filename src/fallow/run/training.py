@@ -14,7 +14,7 @@ from fallow.conversion import RECORD, merge
 from fallow.counting import count
 from fallow.data.splits import Splits
 from fallow.data.tokenizer import tokenizer_fingerprint
-from fallow.evaluate.perplexity import perplexity
+from fallow.evaluate.perplexity import perplexity, pooled_loss
 from fallow.files import refuse_full_disk, write_json
 from fallow.methods.base import reparam_layers
 from fallow.methods.registry import method_to_dict
@@ -135,8 +135,7 @@ def _validation(model: nn.Module, splits: Splits, stage: Stage, mesh: Mesh) -> C
             )
             for name, dataset in splits.valid.items()
         }
-        num_tokens = sum(part["num_tokens"] for part in found.values())
-        loss = sum(part["loss"] * part["num_tokens"] for part in found.values()) / num_tokens
+        loss, _ = pooled_loss(found.values())
         parts = {f"loss/{name}": part["loss"] for name, part in found.items()} if len(found) > 1 else {}
         return {"loss": loss, **parts}
 
