@@ -78,8 +78,14 @@ def trials_of(recipe: Recipe, args: argparse.Namespace) -> list[tuple[dict[str, 
                     changed = replace(changed, budget=replace(stage.budget, tokens=args.tokens, steps=0))
                 if args.models:
                     source = Path(args.models) / stage.model.stage / "model"
-                    few = replace(stage.decoding, max_contexts=8)  # chosen by validation loss; texts are not needed
-                    changed = replace(changed, model=replace(stage.model, stage="", path=str(source)), decoding=few)
+                    few = replace(
+                        stage.evaluate.decoding, max_contexts=8
+                    )  # chosen by validation loss; texts are not needed
+                    changed = replace(
+                        changed,
+                        model=replace(stage.model, stage="", path=str(source)),
+                        evaluate=replace(stage.evaluate, decoding=few),
+                    )
                 found.append(({"stage": stage.name, "rule": rule, "lr": rate}, changed))
     return found
 

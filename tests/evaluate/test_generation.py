@@ -5,8 +5,8 @@ import torch
 from transformers import GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from fallow.errors import UserError
+from fallow.evaluate.decoding import Decoding
 from fallow.evaluate.generation import check_vocabulary, generate_pairs, generate_tokens
-from fallow.evaluate.settings import Decoding
 
 EOS = 0
 

@@ -50,5 +50,5 @@ def test_these_do_without_torch(command) -> None:
 
 def test_settings_do_without_torch() -> None:
     """Settings are read before anything heavy is paid for; their parents' `__init__` must be as light."""
-    code = "import fallow.data.settings, fallow.train.settings, fallow.evaluate.settings"
+    code = "import fallow.data.settings, fallow.train.settings, fallow.evaluate.decoding"
     assert not loaded_after(code).intersection(("torch", "transformers"))

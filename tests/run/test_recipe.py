@@ -68,7 +68,10 @@ REFUSED = [
         {"datasets": {"../text": {"kind": "text", "sources": [{"path": "a.txt"}], "context": 8}}},
         'datasets holds "../text"',
     ),
-    ({"stages__0__decoding": {"num_beams": 2}}, "stages.0.decoding has no effect on text, which is text;"),
+    (
+        {"stages__0__evaluate": {"decoding": {"num_beams": 2}}},
+        "stages.0.evaluate.decoding has no effect on text, which is text;",
+    ),
     (
         {"datasets__text__valid_share": 0, "stages__0__validation": {"every": {"steps": 5}}},
         "nothing of text is held out",
@@ -155,8 +158,8 @@ def test_the_papers_settings(name, lr, sequences, tokens, width) -> None:
     for task, stages in tasks.items():
         assert len(stages) == 5  # three densely, the two sparse ones also sparsely
         assert len(list(stages[0].trials())) == (6 if task == "curation" else 12)
-    assert {s.decoding.length_penalty for s in tasks["e2e"]} == {0.9}
-    assert {s.decoding.length_penalty for s in tasks["dart"]} == {0.8}
+    assert {s.evaluate.decoding.length_penalty for s in tasks["e2e"]} == {0.9}
+    assert {s.evaluate.decoding.length_penalty for s in tasks["dart"]} == {0.8}
 
 
 def test_sparse_tuning_has_the_support_of_pre_training() -> None:

@@ -42,7 +42,7 @@ stages:
     optimizer: {{lr: 1e-3}}
     validation: {{every: {{steps: 4}}, keep: best}}
     checkpoint: {{every: {{steps: 3}}}}
-    decoding: {{max_new_tokens: 4, max_contexts: 6}}
+    evaluate: {{decoding: {{max_new_tokens: 4, max_contexts: 6}}}}
 """
 
 

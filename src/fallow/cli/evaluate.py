@@ -134,7 +134,7 @@ def _refuse_without_effect(args: Args) -> None:
 
 
 def _decoding(args: Args) -> Any:
-    from fallow.evaluate.settings import Decoding
+    from fallow.evaluate.decoding import Decoding
 
     return Decoding(
         num_beams=args.num_beams,

@@ -60,7 +60,7 @@ class Args:
 def run(args: Args) -> int:
     """Check, load, generate, print."""
     from fallow.cli.models import check_folder, open_model
-    from fallow.evaluate.settings import Decoding
+    from fallow.evaluate.decoding import Decoding
 
     decoding = Decoding(
         num_beams=args.num_beams,

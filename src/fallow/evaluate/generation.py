@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from fallow.errors import UserError
+from fallow.evaluate.decoding import Decoding
 from fallow.evaluate.modes import evaluating
-from fallow.evaluate.settings import Decoding
 
 Progress = Callable[[int, int], None]
 """Called after each batch with the number of prompts done and of all."""

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from fallow.evaluate.bleu import bleu
+from fallow.evaluate.decoding import Decoding
 from fallow.evaluate.generation import Progress, generate_pairs
 from fallow.evaluate.selection import spread
-from fallow.evaluate.settings import Decoding
 
 Group = tuple[str, Sequence[str]]
 """A context and its references."""

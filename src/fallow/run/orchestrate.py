@@ -17,6 +17,7 @@ from fallow.evaluate.bleu import require_sacrebleu
 from fallow.files import write_json, write_text
 from fallow.folder import load
 from fallow.hf.card import model_card
+from fallow.run.finished import Finished
 from fallow.run.judging import judge
 from fallow.run.output import Output
 from fallow.run.pace import Pace, spoken
@@ -142,7 +143,7 @@ def _stage(bench: Bench, stage: Stage, splits: Splits, folder: Path) -> dict[str
         trained = train(bench, stage, splits, folder, stage.name)
     record: dict[str, Any] = {}
     if bench.mesh.is_main and trained.model is not None:
-        scores = judge(trained.model, bench.tokenizer, splits, stage, bench.say)
+        scores = judge(Finished(trained.model, bench.tokenizer, stage, splits, folder, bench.say))
         record = {"stage": stage.name, "training": trained.numbers, "scores": scores, "data": splits.report, **chosen}
         write_text(folder / "model" / "README.md", model_card(to_dict(bench.recipe), to_dict(stage), record))
         bench.output.finish(folder, record)

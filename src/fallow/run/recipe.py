@@ -10,7 +10,7 @@ from typing import Any, Literal
 from fallow.config import Override, apply_overrides, from_dict, to_dict
 from fallow.data.settings import Data, PairData, TextData, TokenizerSettings
 from fallow.errors import UserError, nearest, unknown
-from fallow.evaluate.settings import Decoding
+from fallow.evaluate.decoding import Decoding
 from fallow.run.shipped import document_of
 from fallow.run.stage import INHERIT, ModelSource, Stage
 
@@ -93,9 +93,9 @@ class Recipe:
         if source and source not in earlier:
             raise UserError(f"{place}.model.stage is {source}, but {self._why_not(source, stage.name, earlier)}")
         data = self.datasets[stage.dataset]
-        if isinstance(data, TextData) and stage.decoding != Decoding():
+        if isinstance(data, TextData) and stage.evaluate.decoding != Decoding():
             raise UserError(
-                f"{place}.decoding has no effect on {stage.dataset}, which is text; "
+                f"{place}.evaluate.decoding has no effect on {stage.dataset}, which is text; "
                 "texts are generated for pairs. Remove it."
             )
         if stage.validation.every and not _held_out(data):

@@ -28,16 +28,17 @@ def rehearsal_of(recipe: Recipe, output: str) -> Recipe:
 
 
 def _one_step(stage: Stage, data: Data) -> Stage:
-    decoding = stage.decoding
+    evaluate = stage.evaluate
     if isinstance(data, PairData):
-        decoding = replace(decoding, max_contexts=2, max_new_tokens=min(8, decoding.max_new_tokens))
+        few = replace(evaluate.decoding, max_contexts=2, max_new_tokens=min(8, evaluate.decoding.max_new_tokens))
+        evaluate = replace(evaluate, decoding=few)
     return replace(
         stage,
         budget=Duration(steps=1),
         schedule=Schedule(kind=stage.schedule.kind, final=stage.schedule.final),
         validation=Validation(max_batches=1),
         checkpoint=Checkpointing(),
-        decoding=decoding,
+        evaluate=evaluate,
         grid={},
     )
 

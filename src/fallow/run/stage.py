@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from fallow.config import Choices, apply_overrides, flatten, from_dict, to_dict
 from fallow.errors import UserError, nearest
-from fallow.evaluate.settings import Decoding
+from fallow.evaluate.evaluation import Evaluation
 from fallow.methods import Method
 from fallow.methods.registry import registry
 from fallow.train.settings import BatchSize, Checkpointing, Duration, LoopSettings, Optimizer, Schedule, Validation
@@ -93,8 +93,8 @@ class Stage:
     checkpoint: Checkpointing = Checkpointing()
     """When to save, to continue after a crash."""
 
-    decoding: Decoding = Decoding()
-    """How texts are generated after the stage. For pairs only."""
+    evaluate: Evaluation = Evaluation()
+    """How the finished stage is judged."""
 
     label_smoothing: float = 0.0
     """Share of the target spread evenly over the vocabulary. LoRA's E2E and WebNLG settings use 0.1."""
@@ -155,4 +155,4 @@ class Stage:
 
 _TAKEN = ("all", "data", "tokenizer")  # --stages.all, and the folders that stages share
 
-_FIXED = ("name", "label", "model", "dataset", "checkpoint", "grid")  # what makes a stage that stage
+_FIXED = ("name", "label", "model", "dataset", "checkpoint", "evaluate", "grid")  # what makes a stage that stage

@@ -1,8 +1,8 @@
 import pytest
 
 from fallow.errors import UserError
+from fallow.evaluate.decoding import Decoding
 from fallow.evaluate.selection import spread
-from fallow.evaluate.settings import Decoding
 
 
 @pytest.mark.parametrize(
