@@ -49,7 +49,7 @@ def main() -> None:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        method.after_step(model, step)  # call 2: nothing for `sparse`, but other methods may need it
+        method.after_step(model, step, optimizer)  # call 2: nothing for `sparse`, but other methods may need it
         optimizer.zero_grad()
         losses.append(loss.item())
     print(f"loss {losses[0]:.3f} -> {losses[-1]:.3f} in {STEPS} steps")

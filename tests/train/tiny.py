@@ -77,7 +77,10 @@ class Method:
     def decayed(self, model: nn.Module) -> set[str]:
         return {name for name, p in model.named_parameters() if p.ndim == 2 or name.endswith("values")}
 
-    def after_step(self, model: nn.Module, step: int) -> None:
+    def rate_factor(self, step: int) -> float:
+        return 1.0
+
+    def after_step(self, model: nn.Module, step: int, optimizer: torch.optim.Optimizer) -> None:
         self.steps.append(step)
 
 

@@ -2,6 +2,20 @@
 
 from fallow.linear.inputs import Site, is_linear, linear_sites
 from fallow.linear.reparam import ReparamLinear
+from fallow.linear.starts import Drawn, FromWeight, Start, Zeros
 from fallow.linear.terms import Base, LowRank, Sparse, Terms
 
-__all__ = ["Base", "LowRank", "ReparamLinear", "Site", "Sparse", "Terms", "is_linear", "linear_sites"]
+__all__ = [
+    "Base",
+    "Drawn",
+    "FromWeight",
+    "LowRank",
+    "ReparamLinear",
+    "Site",
+    "Sparse",
+    "Start",
+    "Terms",
+    "Zeros",
+    "is_linear",
+    "linear_sites",
+]

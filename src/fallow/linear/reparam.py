@@ -1,6 +1,5 @@
 """The layer that every method uses: y = x W^T + bias, where W is a sum of terms."""
 
-import math
 from typing import Any
 
 import torch
@@ -54,8 +53,8 @@ class ReparamLinear(nn.Module):
     def from_layer(cls, module: nn.Module, site: Site, terms: Terms, path: str = "materialise") -> "ReparamLinear":
         """From a stock layer; parameters keep its type and device.
 
-        The base takes over the layer's weight, the sparse values are the weight at the support (times the term's
-        scale), A is Kaiming-uniform and B zero. On the meta device sizes are set and nothing is drawn.
+        The base takes over the layer's weight, the sparse values begin as their term says, A is Kaiming-uniform and B
+        zero. On the meta device sizes are set and nothing is drawn.
         """
         layer = cls(site, terms, path)
         weight = dense_weight(module).detach()
@@ -66,15 +65,15 @@ class ReparamLinear(nn.Module):
             layer.low_rank_a = nn.Parameter(weight.new_empty(rank, d_in))
             layer.low_rank_b = nn.Parameter(weight.new_zeros(site.shape[0], rank))
             if not weight.is_meta:
-                draws = (2.0 * terms.low_rank.key.uniform(rank * d_in) - 1.0) / math.sqrt(d_in)
-                layer.low_rank_a.data.copy_(torch.from_numpy(draws).view(rank, d_in))
+                layer.low_rank_a.data.copy_(terms.low_rank.draw(d_in))
         if terms.sparse is not None:
             if weight.is_meta:
                 support = Support.meta(site.shape, terms.sparse.num_entries(site.shape[1]))
                 values = weight.new_empty(support.nnz)
             else:
                 support = terms.sparse.draw(site.shape[1])
-                values = weight.reshape(-1)[support.flat().to(weight.device)] * terms.sparse.scale
+                at_support = weight.reshape(-1)[support.flat().to(weight.device)]
+                values = terms.sparse.start.values(at_support, site.shape[1], terms.sparse.key)
             layer.values = nn.Parameter(values)
             layer._set_support(support, weight.device)
         bias = getattr(module, "bias", None)

@@ -5,7 +5,10 @@ W  =  base  +  (alpha / rank) B A  +  scatter(values, support)
 
 from dataclasses import dataclass, replace
 
+from torch import Tensor
+
 from fallow.errors import UserError
+from fallow.linear.starts import FromWeight, Start, symmetric
 from fallow.random import Key
 from fallow.supports import Kind, Support
 
@@ -39,10 +42,15 @@ class LowRank:
         if self.rank < 1:
             raise UserError(f"rank is {self.rank}, but it must be at least 1. Leave the low-rank term out instead")
 
+    def draw(self, d_in: int, restart: int = 0) -> Tensor:
+        """A of shape (rank, d_in) in float64: a pure function of key and shape, and of how often it began anew."""
+        key = self.key.child(f"restart/{restart}") if restart else self.key
+        return symmetric(key, self.rank * d_in, d_in).view(self.rank, d_in)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sparse:
-    """scatter(values, support): nnz values on a fixed support, the start taken from the layer's weight at the support.
+    """scatter(values, support): nnz values on a fixed support.
 
     The support is drawn when the layer is made (and only sized on the meta device), part by part: a fused QKV
     projection has the same number of entries in Q, in K and in V, as three separate ones would.
@@ -54,8 +62,8 @@ class Sparse:
     parts: tuple[int, ...]
     """Rows of each part; one number, d_out, for an ordinary layer."""
 
-    scale: float = 1.0
-    """The initial values are `scale` times the layer's weight (SuPar: 1 / sqrt(density))."""
+    start: Start = FromWeight()
+    """How the values begin: the layer's weight at the support, fresh draws, or zero."""
 
     def num_entries(self, d_in: int) -> int:
         """How many entries the support has."""
@@ -87,5 +95,7 @@ class Terms:
             raise UserError("a weight needs at least one term: base, low_rank or sparse")
 
     def unscaled(self) -> "Terms":
-        """The same terms, with sparse values that start as the layer's weight is."""
-        return self if self.sparse is None else replace(self, sparse=replace(self.sparse, scale=1.0))
+        """The same terms, with sparse values that start as the layer's weight is, if they start from it."""
+        if self.sparse is None or not isinstance(self.sparse.start, FromWeight):
+            return self
+        return replace(self, sparse=replace(self.sparse, start=FromWeight()))

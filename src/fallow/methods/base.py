@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import nn
 
 from fallow.config import check
@@ -42,8 +43,23 @@ class Method(ABC):
         values = {f"{name}.values" for name, layer in reparam_layers(model).items() if layer.values is not None}
         return values | {name for name, parameter in model.named_parameters() if parameter.ndim >= 2}
 
-    def after_step(self, model: nn.Module, step: int) -> None:  # noqa: B027 - most methods have nothing to do here
-        """Called after each optimizer update, with the number of updates made."""
+    def rate_factor(self, step: int) -> float:
+        """Factor on the schedule's rate, of all parameters, for the update after `step` ones; a pure function."""
+        return 1.0
+
+    def after_step(  # noqa: B027 - most methods have nothing to do here
+        self, model: nn.Module, step: int, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Called after each optimizer update, with the number of updates made.
+
+        What it does must follow from its arguments alone: a run that was broken off and continued passes here once for
+        each update. Parameters may be sharded over processes (DTensor), and all processes call it.
+
+        Args:
+            model: converted.
+            step: updates made, from 1.
+            optimizer: `optimizer.state[parameter]` may be changed or removed, as new parameter values demand.
+        """
 
 
 def reparam_layers(model: nn.Module) -> dict[str, ReparamLinear]:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fallow.errors import UserError
-from fallow.linear import Site, Terms
+from fallow.linear import FromWeight, Site, Terms
 from fallow.linear import Sparse as SparseTerm
 from fallow.linear.inputs import dense_weight
 from fallow.methods.base import Method, reparam_layers
@@ -84,7 +84,7 @@ class Sparse(Method):
                     density=densities[name],
                     key=key.child(name),
                     parts=site.parts,
-                    scale=1.0 / math.sqrt(densities[name]) if self.parametrization == "supar" else 1.0,
+                    start=FromWeight(1.0 / math.sqrt(densities[name]) if self.parametrization == "supar" else 1.0),
                 )
             )
             for name, site in sites.items()

@@ -30,8 +30,12 @@ from fallow.train.validation import BestWeights, ValidationState
 class TrainingMethod(Rates, Protocol):
     """What the loop asks a method."""
 
-    def after_step(self, model: nn.Module, step: int) -> None:
-        """Called after update number `step`, from 1, before the gradients are freed."""
+    def rate_factor(self, step: int) -> float:
+        """Factor on the schedule's rate for the update after `step` ones."""
+        ...
+
+    def after_step(self, model: nn.Module, step: int, optimizer: torch.optim.Optimizer) -> None:
+        """Called after update number `step`, from 1, before the gradients are freed; may change what is remembered."""
         ...
 
 
@@ -146,7 +150,7 @@ class Loop:
         self.num_steps_done += 1
         self.tokens += num_tokens
         self.loss = loss
-        self.method.after_step(self.model, self.num_steps_done)
+        self.method.after_step(self.model, self.num_steps_done, self.optimizer)
         self.optimizer.zero_grad(set_to_none=True)
 
         seconds = time.perf_counter() - started
@@ -180,7 +184,7 @@ class Loop:
     def rate(self) -> float:
         """The rate of the next update, before a parameter's own multiplier."""
         factor = self.settings.schedule.factor(self.num_steps_done, self.plan.num_steps, self.plan.num_warmup)
-        return self.settings.optimizer.lr * factor
+        return self.settings.optimizer.lr * factor * self.method.rate_factor(self.num_steps_done)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """bfloat16 where it is safe, or nothing."""
