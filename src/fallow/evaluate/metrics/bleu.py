@@ -1,0 +1,102 @@
+r"""BLEU (Papineni et al., 2002), as three official scripts compute it.
+
+    BLEU = BP (prod_{n=1..4} p_n)^(1/4),     p_n = hits_n / total_n,     BP = min(1, exp(1 - r / c))
+
+hits_n are the n-grams of the hypotheses that a reference has, counted at most as often as in the reference with most;
+c is the length of all hypotheses, r that of the reference closest in length to each, of two the shorter. The scripts
+agree on this and differ in what happens at zero, and in what an empty reference is.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fallow.evaluate.metrics.corpus import Tokens
+from fallow.evaluate.metrics.ngrams import clipped, count
+
+ORDER = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What BLEU of a text, or by adding them up of a corpus, depends on."""
+
+    hits: tuple[int, ...]
+    totals: tuple[int, ...]
+    length: int
+    reference_length: int
+
+
+def statistics(tokens: Tokens, *, width: int = 0, signed: bool = False) -> list[Statistics]:
+    """The statistics of each hypothesis.
+
+    Args:
+        tokens: hypotheses and references.
+        width: number of reference files. A hypothesis with fewer references has empty ones besides, of length 0, which
+            may be the closest; 0 leaves them out.
+        signed: let the totals of a text shorter than the order go below 0, as e2e-metrics' Python version does.
+    """
+    found = []
+    for hypothesis, references in zip(tokens.hypotheses, tokens.references, strict=True):
+        hits, totals = [], []
+        for order in range(1, ORDER + 1):
+            mine = count(hypothesis, order)
+            hits.append(sum(clipped(mine, [count(reference, order) for reference in references]).values()))
+            total = len(hypothesis) - order + 1
+            totals.append(total if signed else max(0, total))
+        lengths = [len(reference) for reference in references] + [0] * (len(references) < width)
+        closest = min(lengths, key=lambda length: (abs(length - len(hypothesis)), length))
+        found.append(Statistics(tuple(hits), tuple(totals), len(hypothesis), closest))
+    return found
+
+
+def added(parts: Sequence[Statistics]) -> Statistics:
+    """The statistics of a corpus."""
+    return Statistics(
+        tuple(map(sum, zip(*(part.hits for part in parts), strict=True))),
+        tuple(map(sum, zip(*(part.totals for part in parts), strict=True))),
+        sum(part.length for part in parts),
+        sum(part.reference_length for part in parts),
+    )
+
+
+def multi_bleu(counts: Statistics) -> float:
+    """As multi-bleu.perl: 0 where an order has no hit."""
+    if not all(counts.hits):
+        return 0.0
+    penalty = min(0.0, 1 - counts.reference_length / counts.length)
+    return math.exp(penalty + _mean_log(counts.hits, counts.totals))
+
+
+def mteval(counts: Statistics) -> float:
+    """As mteval-v13a: the k-th order without a hit counts as 2^-k hits, an order longer than all texts as p_n = 1."""
+    if not counts.length:
+        return 0.0
+    smoothed, halvings = [], 0
+    for hits, total in zip(counts.hits, counts.totals, strict=True):
+        halvings += total > 0 and hits == 0
+        smoothed.append(1.0 if total == 0 else hits or 0.5**halvings)
+    penalty = min(0.0, 1 - counts.reference_length / counts.length)
+    return math.exp(penalty) * math.exp(_mean_log(smoothed, [max(1, total) for total in counts.totals]))
+
+
+def pymteval(counts: Statistics, smoothing: float = 0.0) -> float:
+    """As the Python version in e2e-metrics: tiny numbers in place of zeros.
+
+    Differs from mteval-v13a where an order has no hit, and for texts of fewer than 4 tokens (see `signed` of
+    `statistics`).
+
+    Args:
+        counts: of a text or a corpus.
+        smoothing: added to hits and totals of every order; 1.0 gives the `sentBLEU` of the segment file.
+    """
+    penalty = 1.0
+    if counts.length <= counts.reference_length:
+        penalty = math.exp(1 - counts.reference_length / (counts.length or 1e-5))
+    hits = [max(number + smoothing, 1e-15) for number in counts.hits]
+    totals = [max(number + smoothing, 1e-9) for number in counts.totals]
+    return penalty * math.exp(_mean_log(hits, totals))
+
+
+def _mean_log(hits: Sequence[float], totals: Sequence[float]) -> float:
+    return sum(math.log(hit / total) for hit, total in zip(hits, totals, strict=True)) / ORDER

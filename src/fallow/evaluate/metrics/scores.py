@@ -1,0 +1,119 @@
+"""Scores of generated texts against references, equal to those of the official scripts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fallow.evaluate.metrics.corpus import build
+from fallow.evaluate.metrics.metric import AbsentError
+from fallow.evaluate.metrics.profiles import find
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scores:
+    """What was measured, by which profile, and what exactly each number is."""
+
+    profile: str
+    script: str
+    """The official evaluation that the profile reproduces."""
+
+    scores: Mapping[str, float]
+    """Metric -> value, on the scale that the official script prints."""
+
+    variants: Mapping[str, str]
+    """Metric -> what exactly it is."""
+
+    scales: Mapping[str, str]
+    """Metric -> between what its values lie."""
+
+    official: tuple[str, ...]
+    """Which of the scores the official evaluation has. The others are given besides."""
+
+    absent: Mapping[str, str]
+    """Metric -> why it could not be computed here."""
+
+    num_hypotheses: int
+    num_references: int
+    """References that were used; empty ones are not counted."""
+
+    num_empty: int
+    """Hypotheses without any text."""
+
+    segments: Mapping[str, Sequence[float]]
+    """Metric -> the score of each hypothesis, where it was asked for and is defined."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it; segments only where there are some."""
+        found: dict[str, Any] = {
+            "profile": self.profile,
+            "script": self.script,
+            "scores": dict(self.scores),
+            "variants": dict(self.variants),
+            "scales": dict(self.scales),
+            "official": list(self.official),
+            "absent": dict(self.absent),
+            "num_hypotheses": self.num_hypotheses,
+            "num_references": self.num_references,
+            "num_empty": self.num_empty,
+        }
+        if self.segments:
+            found["segments"] = {key: list(values) for key, values in self.segments.items()}
+        return found
+
+
+def score(
+    profile: str,
+    hypotheses: Sequence[str],
+    references: Sequence[Sequence[str]],
+    *,
+    only: Sequence[str] | None = None,
+    segments: bool = False,
+) -> Scores:
+    """Score texts as the official script of a data set does.
+
+    Scales are those of the scripts: BLEU is 0 to 1 by `e2e` and 0 to 100 by the others. A metric that needs something
+    that is not installed is absent, with the reason; nothing takes its place.
+
+    Args:
+        profile: `e2e`, `webnlg2017`, `webnlg2020` or `dart`.
+        hypotheses: one generated text for each input; it may be empty.
+        references: the texts that people wrote for each input, one or more. An empty one stands for an empty line in a
+            reference file.
+        only: metrics to compute; all of the profile by default. Fewer are faster.
+        segments: also the score of each hypothesis, where the official script gives one.
+
+    Raises:
+        UserError: no such profile or metric, numbers that differ, a hypothesis without a reference, no text at all.
+
+    >>> found = score("dart", ["the cat sat on the mat"], [["the cat sat on a mat", ""]], only=["bleu"])
+    >>> round(found.scores["bleu"], 2), found.num_references
+    (53.73, 1)
+    """
+    chosen = find(profile)
+    metrics = [chosen.metric(key) for key in dict.fromkeys(only)] if only is not None else list(chosen.metrics)
+    corpus = build(hypotheses, references, chosen.prepare, chosen.max_references)
+    values: dict[str, float] = {}
+    parts: dict[str, Sequence[float]] = {}
+    absent: dict[str, str] = {}
+    for metric in metrics:
+        try:
+            measured = metric.compute(corpus, segments)
+        except AbsentError as reason:
+            absent[metric.key] = str(reason)
+            continue
+        values[metric.key] = measured.value
+        if segments:
+            parts |= measured.segments
+    return Scores(
+        profile=chosen.name,
+        script=chosen.script,
+        scores=values,
+        variants={metric.key: metric.variant for metric in metrics if metric.key in values},
+        scales={metric.key: metric.scale for metric in metrics if metric.key in values},
+        official=tuple(metric.key for metric in metrics if metric.key in values and metric.official),
+        absent=absent,
+        num_hypotheses=len(corpus.hypotheses),
+        num_references=corpus.num_references,
+        num_empty=sum(not text for text in corpus.hypotheses),
+        segments=parts,
+    )
