@@ -18,6 +18,7 @@ RECORD: dict[str, Any] = {
         "counts": {"positions": 4000, "stored": 1000, "trainable": 1000, "nonzero": 1000}, "memory": {"total": 16384},
     },
     "scores": {"split": "test", "loss": 2.3979, "bleu": 12.4, "signature": "nrefs:1|case:mixed", "num_contexts": 200,
+               "decoding": {"words": "lora, 4 beams"},
                "num_contexts_total": 812},
     "data": {"pairs-train": {"read": 4000, "kept": 3990}},
 }  # fmt: skip
@@ -59,6 +60,7 @@ def test_front_matter_is_what_the_hub_reads() -> None:
         "| loss (test) | 2.3979 |",
         "| BLEU (test) | 12.4000 |",
         "| BLEU signature | nrefs:1\\|case:mixed |",
+        "| texts by | lora, 4 beams |",
         "| contexts decoded | 200 of 812 |",
     ],
 )

@@ -2,7 +2,7 @@
 
 import json as json_module
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -18,6 +18,7 @@ class Args:
       fallow generate runs/demo/dense/model --prompt "def load(path):"
       fallow generate runs/demo/dense-tuned/model --pairs --prompt "def add(a, b): return a + b"
       fallow generate model --prompt-file contexts.txt --num-beams 4 --length-penalty 0.9 --json
+      fallow generate tuned --pairs --prompt-file mrs.txt --decoder lora --num-beams 10 --texts out.jsonl
     """
 
     folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
@@ -42,10 +43,16 @@ class Args:
     """With beams: below 1 prefers shorter texts."""
 
     no_repeat_ngram_size: int = 0
-    """No n-gram of this many tokens occurs twice; 0 allows all."""
+    """No n-gram of this many tokens occurs twice (generate: in prompt and text, lora: in the text); 0 allows all."""
+
+    decoder: Literal["generate", "lora"] = "generate"
+    """Whose rules: transformers' generate, or those of the code released with LoRA (see docs/evaluation.md)."""
 
     batch_size: int = 16
     """Prompts decoded together."""
+
+    texts: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
+    """Write each text to this JSON Lines file as it comes. The same command after an interruption goes on from it."""
 
     tokenizer: Annotated[str, tyro.conf.arg(metavar="FOLDER")] = ""
     """Tokenizer folder, when the model's folder has none."""
@@ -59,6 +66,8 @@ class Args:
 
 def run(args: Args) -> int:
     """Check, load, generate, print."""
+    from pathlib import Path
+
     from fallow.cli.models import check_folder, open_model
     from fallow.evaluate.decoding import Decoding
 
@@ -68,24 +77,37 @@ def run(args: Args) -> int:
         length_penalty=args.length_penalty,
         no_repeat_ngram_size=args.no_repeat_ngram_size,
         batch_size=args.batch_size,
+        decoder=args.decoder,
     )
     prompts = _prompts(args)
     check_folder(args.folder)
     model, tokenizer = open_model(args.folder, args.tokenizer, args.device)
 
-    from fallow.evaluate.generation import encode_context, end_token, generate_tokens
+    from fallow.evaluate.fingerprint import fingerprint
+    from fallow.evaluate.generation import generate_texts
+    from fallow.evaluate.progress import shown
+    from fallow.evaluate.prompts import encode_context
+    from fallow.evaluate.transcript import Transcript
 
-    encoded = [encode_context(tokenizer, p) if args.pairs else list(tokenizer(p)["input_ids"]) for p in prompts]
-    generated = generate_tokens(model, encoded, decoding, eos=end_token(tokenizer))
-    texts = [str(tokenizer.decode(ids, skip_special_tokens=True)) for ids in generated]
+    def encode(prompt: str) -> Any:
+        return encode_context(tokenizer, prompt) if args.pairs else tokenizer(prompt)["input_ids"]
+
+    made_by = {**fingerprint(model, tokenizer, decoding), "pairs": args.pairs} if args.texts else {}
+    written = Transcript(Path(args.texts) if args.texts else None, made_by)
+    clean = str.strip if args.pairs else str
+    with shown("generating texts") as progress:
+        generated = generate_texts(
+            model, tokenizer, prompts, decoding, encode=encode, clean=clean, progress=progress, transcript=written
+        )
     if args.json:
         rows = [
-            {"prompt": p, "text": t, "num_tokens": len(g)} for p, t, g in zip(prompts, texts, generated, strict=True)
+            {"prompt": prompt, "text": found.text, "num_tokens": found.num_tokens}
+            for prompt, found in zip(prompts, generated, strict=True)
         ]
         print(json_module.dumps(rows, indent=2, ensure_ascii=False))
         return 0
-    for prompt, text in zip(prompts, texts, strict=True):
-        print(text.strip() if args.pairs else prompt + text)
+    for prompt, found in zip(prompts, generated, strict=True):
+        print(found.text if args.pairs else prompt + found.text)
     return 0
 
 

@@ -38,7 +38,7 @@ def open_model(folder: str, tokenizer: str = "", device: str = "") -> tuple[Any,
 
     from fallow.conversion import merge
     from fallow.data.tokenizer import load_tokenizer
-    from fallow.evaluate.generation import check_vocabulary
+    from fallow.evaluate.prompts import check_vocabulary
     from fallow.folder import check_causal, load
 
     logging.disable_progress_bar()

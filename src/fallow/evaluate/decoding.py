@@ -2,8 +2,11 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
-from fallow.errors import UserError
+from fallow.errors import UserError, unknown
+
+DECODER_NAMES = ("generate", "lora")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -13,6 +16,11 @@ class Decoding:
     >>> Decoding(num_beams=4, length_penalty=0.9).num_beams
     4
     """
+
+    decoder: Literal["generate", "lora"] = "generate"
+    """Who searches. `generate`: transformers. `lora`: our own search by the rules of the code released with LoRA, which
+    DSEE and SPDF were judged with: n-grams are banned in the generated text only and before the softmax, a text ends at
+    the end token or a blank line, and beams that end leave their place empty for a step."""
 
     num_beams: int = 1
     """Beams kept at each position. 1 is greedy search; the papers on data-to-text use 10. Time grows in proportion."""
@@ -24,7 +32,8 @@ class Decoding:
     """A beam's log-probability is divided by (generated length) ** length_penalty: below 1 prefers shorter texts."""
 
     no_repeat_ngram_size: int = 0
-    """No n-gram of this many tokens occurs twice (context included, as in transformers); 0 allows all."""
+    """No n-gram of this many tokens occurs twice, in context and text together (generate) or in the text (lora). 0
+    allows all."""
 
     batch_size: int = 16
     """Contexts decoded together. Changes speed and memory only."""
@@ -33,6 +42,8 @@ class Decoding:
     """Decode only this many contexts, evenly spread over the data set; 0 decodes all. Reports say what share it was."""
 
     def __post_init__(self) -> None:
+        if self.decoder not in DECODER_NAMES:
+            raise unknown("decoder", str(self.decoder), DECODER_NAMES)
         for key, lowest in (
             ("num_beams", 1),
             ("max_new_tokens", 1),
@@ -52,3 +63,13 @@ class Decoding:
                 f"length_penalty is {self.length_penalty}, but it has no effect with num_beams 1 (greedy search keeps "
                 "one text). Remove it, or write num_beams 2 or more"
             )
+
+    def __str__(self) -> str:
+        """In words.
+
+        >>> print(Decoding(decoder="lora", num_beams=10, length_penalty=0.8, no_repeat_ngram_size=4))
+        lora, 10 beams, length penalty 0.8, no 4-gram twice, at most 64 new tokens
+        """
+        beams = f"{self.num_beams} beams, length penalty {self.length_penalty:g}" if self.num_beams > 1 else "greedy"
+        once = f", no {self.no_repeat_ngram_size}-gram twice" if self.no_repeat_ngram_size else ""
+        return f"{self.decoder}, {beams}{once}, at most {self.max_new_tokens} new tokens"

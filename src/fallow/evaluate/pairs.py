@@ -1,13 +1,16 @@
 """Scores of a model on pairs: generate a text for each context, compare it with the references."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from fallow.evaluate.bleu import bleu
+from fallow.evaluate.decoders import DECODERS
 from fallow.evaluate.decoding import Decoding
-from fallow.evaluate.generation import Progress, generate_pairs
+from fallow.evaluate.generation import generate_pairs
+from fallow.evaluate.progress import Progress
 from fallow.evaluate.selection import spread
+from fallow.evaluate.transcript import Transcript
 
 Group = tuple[str, Sequence[str]]
 """A context and its references."""
@@ -23,6 +26,9 @@ class PairScores:
     signature: str
     """How sacrebleu computed it."""
 
+    decoding: dict[str, Any]
+    """How the texts were made: the settings, the ids that ended a text (`stops`), and all of it in `words`."""
+
     num_contexts: int
     """Contexts that were decoded."""
 
@@ -35,7 +41,9 @@ class PairScores:
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers, without the texts."""
-        return {key: getattr(self, key) for key in ("bleu", "signature", "num_contexts", "num_contexts_total")}
+        return {
+            key: getattr(self, key) for key in ("bleu", "signature", "decoding", "num_contexts", "num_contexts_total")
+        }
 
     def samples(self, limit: int) -> list[dict[str, Any]]:
         """A few contexts with references and output, evenly spread."""
@@ -54,6 +62,7 @@ def evaluate_pairs(
     encode: Callable[[str], Sequence[int]] | None = None,
     lowercase: bool = False,
     progress: Progress | None = None,
+    transcript: Transcript | None = None,
 ) -> PairScores:
     """Generate for each context (or an even part of them, `decoding.max_contexts`) and score against its references.
 
@@ -63,9 +72,16 @@ def evaluate_pairs(
     chosen = [groups[i] for i in spread(len(groups), decoding.max_contexts)]
     contexts = [context for context, _ in chosen]
     references = [list(texts) for _, texts in chosen]
-    outputs = generate_pairs(model, tokenizer, contexts, decoding, encode=encode, progress=progress)
+    outputs = generate_pairs(
+        model, tokenizer, contexts, decoding, encode=encode, progress=progress, transcript=transcript
+    )
     return PairScores(
         **bleu(outputs, references, lowercase=lowercase),
+        decoding={
+            **asdict(decoding),
+            "stops": DECODERS[decoding.decoder].stops(tokenizer),
+            "words": str(decoding),
+        },
         num_contexts=len(chosen),
         num_contexts_total=len(groups),
         contexts=tuple(contexts),

@@ -106,6 +106,7 @@ def _results(training: Plain, scores: Plain) -> list[tuple[str, str]]:
         if scores.get(key) is not None:
             rows.append((f"{title}{split}", f"{scores[key]:.4f}"))
     rows.append(("BLEU signature", str(scores.get("signature", ""))))
+    rows.append(("texts by", str(scores.get("decoding", {}).get("words", ""))))
     if scores.get("num_contexts") is not None:
         rows.append(("contexts decoded", f"{scores['num_contexts']} of {scores.get('num_contexts_total', '?')}"))
     rows += [(f"validation {key}", f"{value:.4f}") for key, value in training.get("validation", {}).items()]

@@ -7,6 +7,7 @@ from typing import Any
 
 from fallow import __version__
 from fallow.config import to_dict
+from fallow.run.notes import notes_of
 from fallow.run.recipe import Recipe
 from fallow.run.stage import Stage
 
@@ -45,7 +46,7 @@ def collect(recipe: Recipe, records: Mapping[str, Record], logs: Mapping[str, Se
         "rows": rows,
         "curves": [curve for stage in done for curve in _curves(stage, logs[stage.name])],
         "samples": _samples(done, records),
-        "notes": _notes(recipe, done, records),
+        "notes": notes_of(recipe, done, records),
         "stages": {name: _without_samples(record) for name, record in records.items()},
     }
 
@@ -120,31 +121,6 @@ def _samples(stages: Sequence[Stage], records: Mapping[str, Record]) -> list[dic
             )
             entry["outputs"][stage.label] = sample["output"]
     return list(found.values())
-
-
-def _notes(recipe: Recipe, stages: Sequence[Stage], records: Mapping[str, Record]) -> list[str]:
-    notes = list(recipe.notes)
-    trained = [records[stage.name]["training"] for stage in stages]
-    if any(t["flops_executed"] > t["flops"] for t in trained):
-        notes.append(
-            "FLOPs count what sparsity needs. The path that computed these layers, materialise, multiplies by the "
-            "zeros too: on this machine the saving is in memory, not in time, which the measured speed shows."
-        )
-    if (processes := max(t["processes"] for t in trained)) > 1:
-        notes.append(f"Bytes of weights and optimizer are those of one of {processes} processes.")
-    signature = next((r["scores"]["signature"] for r in records.values() if "signature" in r["scores"]), "")
-    if signature:
-        part = next(r["scores"] for r in records.values() if "signature" in r["scores"])
-        notes.append(
-            f"BLEU is sacrebleu's ({signature}) on {part['num_contexts']} of {part['num_contexts_total']} distinct "
-            f"{part['split']} contexts; perplexity is per target token on all of them."
-        )
-    for stage in stages:
-        grid = records[stage.name].get("grid")
-        if grid:
-            losses = "; ".join(f"{t['settings']} -> {t['loss']:.4f}" for t in grid["tried"])
-            notes.append(f"{stage.label}: settings chosen by validation loss: {losses}.")
-    return notes
 
 
 def _without_samples(record: Record) -> dict[str, Any]:
