@@ -29,6 +29,10 @@ class Record:
     targets: tuple[str, ...]
     seed: int
     path: str
+    """As it was asked for; empty for the usual one of each layer."""
+
+    frozen: tuple[str, ...] = ()
+    """Parameters that the method does not train, and that were trainable before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,7 @@ def convert(
     *,
     targets: Sequence[str] | str = (),
     seed: int = 0,
-    path: str = "materialise",
+    path: str = "",
     pretrained: bool = False,
     **settings: object,
 ) -> ConversionReport:
@@ -104,7 +108,7 @@ def convert(
         targets: endings of layer names ("c_attn", "mlp.c_proj") or patterns with * over whole names. Empty means every
             linear layer of the repeated blocks: SPDF's six matrices in GPT-2, never embeddings, norms or the head.
         seed: with the name of a layer it determines the layer's support.
-        path: how the layers are computed; see `fallow.linear.paths`.
+        path: how the layers are computed; see `fallow.linear.paths`. Empty: as suits the terms of each layer.
         pretrained: the weights mean something already, so none is rescaled. SuPar's larger initial values are for fresh
             weights alone.
         **settings: settings of the method, when it is given by name.
@@ -136,7 +140,8 @@ def convert(
         raise UserError(
             f'method is {method!r}, but it must be a name or an instance. Write convert(model, "sparse", sparsity=0.75)'
         )
-    path_of(path)
+    if path:
+        path_of(path)
     if getattr(model, RECORD, None) is not None:
         raise UserError(
             f"this model is converted already, by method {getattr(model, RECORD).method.name}. "
@@ -160,11 +165,12 @@ def convert(
         layer = ReparamLinear.from_layer(model.get_submodule(name), sites[name], terms, path)
         _replace(model, name, layer)
         present = "+".join(t for t in ("base", "low_rank", "sparse") if getattr(terms, t) is not None)
-        converted.append(Converted(name, sites[name].shape, layer.nnz, present, path))
+        converted.append(Converted(name, sites[name].shape, layer.nnz, present, layer.path))
     kept, outside = f"method {method.name} keeps it", "not a target" if targets else "outside the blocks"
     left = tuple((name, kept if name in chosen else outside) for name in sites if name not in plan)
+    frozen = _freeze(model, method)
     if plan:
-        setattr(model, RECORD, Record(method, targets, seed, path))
+        setattr(model, RECORD, Record(method, targets, seed, path, frozen))
         for name, replacement in _INSTEAD.items():
             if hasattr(model, name):
                 vars(model)[name] = partial(replacement, model)  # unlike a bound method it survives pickle and deepcopy
@@ -181,7 +187,11 @@ def merge(model: nn.Module) -> nn.Module:
         merged = layer.merge()
         merged.train(layer.training)
         _replace(model, name, merged)
-    if getattr(model, RECORD, None) is not None:
+    record: Record | None = getattr(model, RECORD, None)
+    if record is not None:
+        for name, parameter in model.named_parameters():
+            if name in record.frozen:
+                parameter.requires_grad_(True)
         delattr(model, RECORD)
         for name in _INSTEAD:
             vars(model).pop(name, None)
@@ -234,6 +244,20 @@ def _matches(name: str, pattern: str) -> bool:
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, module)
+
+
+def _freeze(model: nn.Module, method: Method) -> tuple[str, ...]:
+    """Take the gradient from what the method does not train; returns the names of what had one."""
+    parameters = dict(model.named_parameters())
+    trained = method.trained(parameters)
+    if not trained and parameters:
+        raise UserError(
+            f"method {method.name} would train nothing of this {type(model).__name__}: it has no such parameters"
+        )
+    frozen = tuple(name for name, parameter in parameters.items() if parameter.requires_grad and name not in trained)
+    for name in frozen:
+        parameters[name].requires_grad_(False)
+    return frozen
 
 
 def _refuse_shared(model: nn.Module, chosen: dict[str, Site]) -> None:

@@ -78,7 +78,7 @@ def count_activations(
     blocks = sketch.sizes.num_blocks
     copied = 0
     if narrow < sketch.element_bytes and not gathered:
-        copied = sum(2 * _copied(layer, sketch.path) for layer in sketch.layers)
+        copied = sum(2 * _copied(layer, layer.path(sketch.path)) for layer in sketch.layers)
     return Activations(
         attention=blocks * count.attention(),
         mlp=blocks * count.mlp(),
@@ -207,5 +207,5 @@ def _copied(layer: Layer, path: str) -> int:
         return layer.size
     if path == "materialise":
         return 0
-    factors = 0 if layer.terms.low_rank is None else layer.terms.low_rank.rank * sum(layer.site.shape)
+    factors = 0 if layer.terms.low_rank is None else layer.terms.low_rank.num_entries(layer.site.shape)
     return factors + (0 if layer.terms.base is None else layer.size)

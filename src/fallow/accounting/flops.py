@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from fallow.accounting.anatomy import LinearLayer, linear_layers, sees_one_position
+from fallow.accounting.backward import Numbers, Passed, saved, saved_attention
 from fallow.errors import UserError
 from fallow.linear.reparam import ReparamLinear
 
@@ -48,6 +49,13 @@ class Flops:
     converted_sparsity: float
     """Share of the entries of the converted layers that need not be multiplied; 0 when no layer is converted."""
 
+    saved: int = 0
+    """Operations of the backward pass that frozen weights make needless: their own gradients, and those of inputs below
+    which nothing is trained."""
+
+    saved_executed: int = 0
+    """The part of these that is not executed today either."""
+
     @property
     def _fixed(self) -> int:
         return self.attention + self.softmax + self.vocab + self.other
@@ -69,18 +77,18 @@ class Flops:
 
     @property
     def training(self) -> int:
-        """Needed for forward and backward: three times the forward pass."""
-        return TRAINING * self.forward
+        """Needed for forward and backward: three times the forward pass, less what frozen weights save."""
+        return TRAINING * self.forward - self.saved
 
     @property
     def training_dense(self) -> int:
-        """Forward and backward of the dense equivalent."""
+        """Forward and backward of the dense equivalent, all of it trained."""
         return TRAINING * self.forward_dense
 
     @property
     def training_executed(self) -> int:
         """What forward and backward execute here."""
-        return TRAINING * self.forward_executed
+        return TRAINING * self.forward_executed - self.saved_executed
 
     @property
     def reduction(self) -> float:
@@ -137,34 +145,51 @@ def count_flops(model: nn.Module, context: int) -> Flops:
     width = getattr(config, "head_dim", None) or getattr(config, "hidden_size", 0) // heads
     layers = linear_layers(model)
     blocks = [layer for layer in layers if layer.group in ("attention", "mlp")]
+    others = [la for la in layers if la.group in ("head", "other") and not sees_one_position(la.name)]
     converted = [layer for layer in blocks if layer.converted]
     size = sum(layer.size for layer in converted)
+    attention, softmax = 4 * heads * width * context, 3 * heads * context
+    passed = Passed.of((name, p.requires_grad) for name, p in model.named_parameters(remove_duplicate=False))
+    needless = saved_attention([la.name for la in blocks if la.group == "attention"], passed) * (attention + softmax)
     return Flops(
         linear=sum(2 * multiplied(layer) for layer in blocks),
         linear_dense=sum(2 * layer.size for layer in blocks),
         linear_executed=sum(2 * executed(layer) for layer in blocks),
-        attention=4 * num_layers * heads * width * context,
-        softmax=3 * num_layers * heads * context,
+        attention=num_layers * attention,
+        softmax=num_layers * softmax,
         vocab=sum(2 * layer.size for layer in layers if layer.group == "head"),
-        other=sum(2 * layer.size for layer in layers if layer.group == "other" and not sees_one_position(layer.name)),
+        other=sum(2 * layer.size for layer in others if layer.group == "other"),
         converted_sparsity=max(0.0, 1 - sum(map(multiplied, converted)) / size) if size else 0.0,
+        saved=2 * sum(saved(la.name, numbers(la), passed) for la in blocks + others) + needless,
+        saved_executed=2 * sum(saved(la.name, numbers(la, True), passed) for la in blocks + others) + needless,
     )
+
+
+def numbers(layer: LinearLayer, as_executed: bool = False) -> Numbers:
+    """How many numbers of a layer multiply an input, by term, and which terms are trained."""
+    module = layer.module
+    if not isinstance(module, ReparamLinear):
+        return Numbers(base=layer.size, trains_base=module.get_parameter("weight").requires_grad)
+    terms = (module.base, module.low_rank_a, module.low_rank_b, module.values)
+    base, a, b, values = (0 if term is None else term.numel() for term in terms)
+    trains = [term is not None and term.requires_grad for term in terms]
+    if as_executed and module.path == "materialise":
+        return Numbers(base=layer.size, trains_base=any(trains))
+    if as_executed and module.terms.low_rank is not None:
+        b = layer.shape[0] * module.terms.low_rank.total_rank
+    return Numbers(base, a, b, values, *trains)
 
 
 def multiplied(layer: LinearLayer) -> int:
     """Numbers of a linear layer that multiply an input, term by term; the bias only adds."""
-    if not isinstance(layer.module, ReparamLinear):
-        return layer.size
-    terms = (layer.module.base, layer.module.low_rank_a, layer.module.low_rank_b, layer.module.values)
-    return sum(term.numel() for term in terms if term is not None)
+    return numbers(layer).total
 
 
 def executed(layer: LinearLayer) -> int:
     """Numbers that the layer's path multiplies each token by.
 
     `materialise` builds W once a pass and multiplies all of it; building is not counted here, since it is shared by all
-    tokens of the pass.
+    tokens of the pass. The other paths multiply by the terms; factors that belong to ranges of rows with the zeros
+    between them.
     """
-    if isinstance(layer.module, ReparamLinear) and layer.module.path == "materialise":
-        return layer.size
-    return multiplied(layer)
+    return numbers(layer, as_executed=True).total

@@ -66,7 +66,7 @@ def step_memory(sharding: Sharding, *, micro: int, context: int, accumulation: i
     kept = _activations(sharding, context)
     shares, gathered = sharding.shares(), sharding.gathered()
     narrow = 2 if sharding.precision == "bf16" else sketch.element_bytes
-    path = max((path_bytes(layer, tokens, narrow, sketch.path) for layer in sketch.converted), default=0)
+    path = max((path_bytes(layer, tokens, narrow, layer.path(sketch.path)) for layer in sketch.converted), default=0)
     loss = 8 * sketch.sizes.vocab * tokens
     block = 2 * narrow * sketch.sizes.inner * tokens
     activations, blocks = kept.total(tokens), sketch.sizes.num_blocks
@@ -122,6 +122,8 @@ def path_bytes(layer: Layer, tokens: int, narrow: int, path: str) -> int:
 
     `factored` holds pieces of entries x tokens, three at a time, beside the transposed input and output.
 
+    `update` holds entries x tokens twice and rank x tokens, and under bf16 a narrow copy of the base.
+
     Args:
         layer: a converted layer.
         tokens: of a micro-batch.
@@ -135,6 +137,10 @@ def path_bytes(layer: Layer, tokens: int, narrow: int, path: str) -> int:
         if layer.terms.sparse is None and layer.terms.low_rank is None:
             return 0
         return max(2 * matrix + (8 + narrow) * entries, matrix + 24 * entries)
+    if path == "update" and layer.terms.base is not None:
+        low_rank = layer.terms.low_rank
+        inner = 0 if low_rank is None else narrow * low_rank.total_rank * (tokens + d_out)
+        return inner + entries * (2 * narrow * tokens + 24) + (matrix if narrow < 4 else 0)
     if not entries:
         return 0
     return 12 * min(entries * tokens, _PIECE) + 16 * entries + 4 * tokens * (d_in + 2 * d_out)

@@ -1,19 +1,20 @@
 """A converted model as sizes: which numbers it would store, without a model, without memory, without transformers."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
 from fallow.accounting.anatomy import GROUPS
+from fallow.accounting.backward import Numbers, Passed, saved, saved_attention
 from fallow.accounting.dimensions import Dimensions, complete, dimensions_of
 from fallow.accounting.flops import Flops
 from fallow.accounting.parameters import GroupCounts, Parameters
 from fallow.accounting.shapes import Weight, linear_sites_of, weights_of
 from fallow.conversion import match_targets
 from fallow.linear import Site, Terms
-from fallow.linear.paths import path_of
+from fallow.linear.paths import path_of, usual_path
 from fallow.methods import Method
 from fallow.random import Key
 from fallow.supports import Support
@@ -76,10 +77,33 @@ class Layer:
         """Numbers that multiply an input, term by term."""
         if self.terms is None:
             return self.size
-        d_out, d_in = self.site.shape
         base = 0 if self.terms.base is None else self.size
-        factors = 0 if self.terms.low_rank is None else self.terms.low_rank.rank * (d_out + d_in)
+        factors = 0 if self.terms.low_rank is None else self.terms.low_rank.num_entries(self.site.shape)
         return base + factors + self.num_entries
+
+    def path(self, asked: str) -> str:
+        """How it is computed when `asked` was asked for."""
+        return asked or ("" if self.terms is None else usual_path(self.terms))
+
+    def numbers(self, trained: Collection[str], path: str = "") -> Numbers:
+        """Numbers that multiply an input, by term; as a path executes them when one is given.
+
+        Args:
+            trained: names of the trained parameters.
+            path: as `Layer.path` gives it.
+        """
+        if self.terms is None:
+            return Numbers(base=self.size, trains_base=self.weight.name in trained)
+        d_out, d_in = self.site.shape
+        low_rank, at = self.terms.low_rank, self.weight.module
+        trains = [f"{at}.{term}" in trained for term in ("base", "low_rank_a", "low_rank_b", "values")]
+        if path == "materialise":
+            return Numbers(base=self.size, trains_base=any(trains))
+        a = b = 0
+        if low_rank is not None:
+            a = low_rank.total_rank * d_in
+            b = d_out * low_rank.total_rank if path else low_rank.rank * low_rank.num_rows(d_out)
+        return Numbers(0 if self.terms.base is None else self.size, a, b, self.num_entries, *trains)
 
     @property
     def nnz(self) -> int:
@@ -105,9 +129,9 @@ class Layer:
         if self.terms.base is not None:
             found.append(Tensor(f"{w.module}.base", (d_out, d_in), w.part, w.block, self.terms.base.trainable))
         if self.terms.low_rank is not None:
-            rank = self.terms.low_rank.rank
-            found.append(Tensor(f"{w.module}.low_rank_a", (rank, d_in), w.part, w.block))
-            found.append(Tensor(f"{w.module}.low_rank_b", (d_out, rank), w.part, w.block))
+            term = self.terms.low_rank
+            found.append(Tensor(f"{w.module}.low_rank_a", (term.total_rank, d_in), w.part, w.block))
+            found.append(Tensor(f"{w.module}.low_rank_b", (term.num_rows(d_out), term.rank), w.part, w.block))
         if self.terms.sparse is not None:
             found.append(Tensor(f"{w.module}.values", (self.num_entries,), w.part, w.block))
         return found
@@ -130,11 +154,17 @@ class Sketch:
     """Every stored parameter, a shared one once."""
 
     path: str
+    """As it was asked for; empty for the usual one of each layer."""
 
     @property
     def converted(self) -> tuple[Layer, ...]:
         """The layers that the method changes."""
         return tuple(layer for layer in self.layers if layer.terms is not None)
+
+    @property
+    def path_name(self) -> str:
+        """The path of the converted layers; "stock layers" without any."""
+        return next((layer.path(self.path) for layer in self.converted), "stock layers")
 
     @property
     def element_bytes(self) -> int:
@@ -169,27 +199,46 @@ class Sketch:
     def flops(self, context: int) -> Flops:
         """Operations a token, equal to `count_flops` of the model."""
         blocks = [layer for layer in self.layers if layer.weight.part in ("attention", "mlp")]
+        others = [layer for layer in self.layers if layer.weight.part in ("head", "other")]
         converted = [layer for layer in blocks if layer.terms is not None]
         size = sum(layer.size for layer in converted)
-        s = self.sizes
+        s, trained = self.sizes, self.trained
+        attention, softmax = 4 * s.heads * s.head_size * context, 3 * s.heads * context
+        passed = Passed.of(self._passed(trained))
+        products = [layer.weight.module for layer in blocks if layer.weight.part == "attention"]
+        needless = saved_attention(products, passed) * (attention + softmax)
+        needed = {layer.weight.module: layer.numbers(trained) for layer in blocks + others}
+        done = {layer.weight.module: layer.numbers(trained, layer.path(self.path)) for layer in blocks + others}
         return Flops(
             linear=sum(2 * layer.multiplied for layer in blocks),
             linear_dense=sum(2 * layer.size for layer in blocks),
-            linear_executed=sum(2 * self._executed(layer) for layer in blocks),
-            attention=4 * s.num_blocks * s.heads * s.head_size * context,
-            softmax=3 * s.num_blocks * s.heads * context,
+            linear_executed=sum(2 * done[layer.weight.module].total for layer in blocks),
+            attention=s.num_blocks * attention,
+            softmax=s.num_blocks * softmax,
             vocab=sum(2 * layer.size for layer in self.layers if layer.weight.part == "head"),
             other=sum(2 * layer.size for layer in self.layers if layer.weight.part == "other"),
             converted_sparsity=max(0.0, 1 - sum(la.multiplied for la in converted) / size) if size else 0.0,
+            saved=2 * sum(saved(name, numbers, passed) for name, numbers in needed.items()) + needless,
+            saved_executed=2 * sum(saved(name, numbers, passed) for name, numbers in done.items()) + needless,
         )
 
-    def _executed(self, layer: Layer) -> int:
-        dense = layer.terms is not None and self.path == "materialise"
-        return layer.size if dense else layer.multiplied
+    @property
+    def trained(self) -> frozenset[str]:
+        """Names of the trained parameters; a tied head goes with the embedding that it shares."""
+        own = {tensor.name for tensor in self.tensors if tensor.trainable}
+        word = next((tensor for tensor in self.tensors if tensor.part == "embeddings"), None)
+        tied = {w.name for w in self.weights if w.tied and w.linear and word is not None and word.trainable}
+        return frozenset(own | tied)
+
+    def _passed(self, trained: Collection[str]) -> Iterator[tuple[str, bool]]:
+        inside = {layer.weight.name: layer for layer in self.converted}
+        for weight in self.weights:
+            names = [t.name for t in inside[weight.name].tensors()] if weight.name in inside else [weight.name]
+            yield from ((name, name in trained) for name in names)
 
 
 def sketch_of(
-    config: Mapping[str, Any], method: Method, *, targets: Sequence[str] = (), seed: int = 0, path: str = "materialise"
+    config: Mapping[str, Any], method: Method, *, targets: Sequence[str] = (), seed: int = 0, path: str = ""
 ) -> Sketch:
     """The sizes of a model of this configuration, converted by this method.
 
@@ -200,12 +249,13 @@ def sketch_of(
         method: any method.
         targets: as in `convert`.
         seed: changes no size; random draws are named by it, not made.
-        path: how the layers would be computed.
+        path: how the layers would be computed; empty for the usual path of each.
 
     Raises:
         UserError: an unknown family, targets that match nothing, or a support that does not fit a shape.
     """
-    path_of(path)
+    if path:
+        path_of(path)
     weights = weights_of(config)
     sites = linear_sites_of(weights)
     if targets:
@@ -223,6 +273,8 @@ def sketch_of(
             tensors += layer.tensors()
         elif not weight.tied:
             tensors.append(Tensor(weight.name, weight.shape, weight.part, weight.block))
+    trained = method.trained([tensor.name for tensor in tensors])
+    tensors = [replace(tensor, trainable=tensor.trainable and tensor.name in trained) for tensor in tensors]
     return Sketch(
         config=config,
         values=complete(config),

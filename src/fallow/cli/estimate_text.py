@@ -62,7 +62,7 @@ def _distinct(cost: RecipeCost) -> list[tuple[list[str], StageCost]]:
 
 def _details(names: Sequence[str], one: StageCost, cost: RecipeCost) -> str:
     f, m, t, d = one.cost.flops, one.cost.memory, one.cost.traffic, one.cost.disk
-    path = f", path {one.sketch.path}" if one.sketch.converted else ""
+    path = f", path {one.sketch.path_name}" if one.sketch.converted else ""
     batch = f"{one.micro} x {one.context} tokens at once"
     lines = textwrap.wrap(f"{', '.join(names)}: {one.stage.method.name}{path}, {batch}", WIDTH)
     add = lines.extend
@@ -78,7 +78,7 @@ def _details(names: Sequence[str], one: StageCost, cost: RecipeCost) -> str:
         add(
             _item(
                 "executed",
-                f"{power(f.training_executed)} a token: path {one.sketch.path} multiplies by the zeros too, so time is "
+                f"{power(f.training_executed)} a token: path {one.sketch.path_name} multiplies by the zeros too, so time is "
                 "that of the dense model or more",
             )
         )

@@ -4,10 +4,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from fallow.linear.inputs import Site, dense_weight, stock_layer
 from fallow.linear.operands import Operands, assemble
-from fallow.linear.paths import path_of
+from fallow.linear.paths import path_of, usual_path
 from fallow.linear.terms import Terms
 from fallow.supports import Support
 
@@ -17,7 +18,8 @@ class ReparamLinear(nn.Module):
 
         W = base + (alpha / rank) * B @ A + scatter(values, support)
 
-    Parameters (absent ones are None): `base` (d_out, d_in), `low_rank_a` (rank, d_in), `low_rank_b` (d_out, rank),
+    Parameters (absent ones are None): `base` (d_out, d_in), `low_rank_a` (rank, d_in), `low_rank_b` (d_out, rank) or as
+    `LowRank.rows` says,
     `values` (nnz,), `bias` (d_out,). The support is two buffers, `row_pointers` and `columns`, that are not saved: they
     follow from (seed, module name). Entries outside the support do not exist, so nothing can make them non-zero: no
     weight decay, no momentum, no second process.
@@ -37,33 +39,35 @@ class ReparamLinear(nn.Module):
     row_pointers: Tensor | None
     columns: Tensor | None
 
-    def __init__(self, site: Site, terms: Terms, path: str = "materialise") -> None:
+    def __init__(self, site: Site, terms: Terms, path: str = "") -> None:
         """Names the parts; `from_layer` fills them."""
         super().__init__()
         self.site = site
         self.terms = terms
-        self.path = path
-        self._compute = path_of(path)
+        self.path = path or usual_path(terms)
+        self._compute = path_of(self.path)
         for name in ("base", "low_rank_a", "low_rank_b", "values", "bias"):
             self.register_parameter(name, None)
         for name in ("row_pointers", "columns"):
             self.register_buffer(name, None, persistent=False)
 
     @classmethod
-    def from_layer(cls, module: nn.Module, site: Site, terms: Terms, path: str = "materialise") -> "ReparamLinear":
+    def from_layer(cls, module: nn.Module, site: Site, terms: Terms, path: str = "") -> "ReparamLinear":
         """From a stock layer; parameters keep its type and device.
 
-        The base takes over the layer's weight, the sparse values begin as their term says, A is Kaiming-uniform and B
-        zero. On the meta device sizes are set and nothing is drawn.
+        The base takes over the layer's weight (the very memory, where its orientation allows), the sparse values begin
+        as their term says, A is Kaiming-uniform and B zero. On the meta device sizes are set and nothing is drawn.
         """
         layer = cls(site, terms, path)
         weight = dense_weight(module).detach()
         if terms.base is not None:
-            layer.base = nn.Parameter(weight.contiguous().clone(), requires_grad=terms.base.trainable)
+            layer.base = nn.Parameter(weight.contiguous(), requires_grad=terms.base.trainable)
         if terms.low_rank is not None:
-            rank, d_in = terms.low_rank.rank, site.shape[1]
+            rank, d_in = terms.low_rank.total_rank, site.shape[1]
             layer.low_rank_a = nn.Parameter(weight.new_empty(rank, d_in))
-            layer.low_rank_b = nn.Parameter(weight.new_zeros(site.shape[0], rank))
+            layer.low_rank_b = nn.Parameter(
+                weight.new_zeros(terms.low_rank.num_rows(site.shape[0]), terms.low_rank.rank)
+            )
             if not weight.is_meta:
                 layer.low_rank_a.data.copy_(terms.low_rank.draw(d_in))
         if terms.sparse is not None:
@@ -135,7 +139,7 @@ class ReparamLinear(nn.Module):
             self.site.shape,
             self.base,
             self.low_rank_a,
-            self.low_rank_b,
+            self._wide_b(),
             scale,
             self.values,
             self.row_pointers,
@@ -143,12 +147,31 @@ class ReparamLinear(nn.Module):
             self.bias,
         )
 
+    def _wide_b(self) -> Tensor | None:
+        """B with a row for every row of W: where pairs of factors belong to ranges of rows, their blocks and zeros."""
+        b, term = self.low_rank_b, self.terms.low_rank
+        if b is None or term is None or not term.rows:
+            return b
+        blocks, at, taken = [], 0, 0
+        for start, stop in term.rows:
+            blocks += [b.new_empty(start - at, 0), b[taken : taken + stop - start]]
+            at, taken = stop, taken + stop - start
+        return torch.block_diag(*blocks, b.new_empty(self.out_features - at, 0))
+
     def forward(self, x: Tensor) -> Tensor:
         """X (..., d_in) -> (..., d_out), computed by the layer's path; under autocast in its type, as `nn.Linear`."""
         device = x.device.type
         if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
             x = x.to(torch.get_autocast_dtype(device))
-        return self._compute(x, self.operands())
+        operands = self.operands()
+        dropout = 0.0 if self.terms.low_rank is None else self.terms.low_rank.dropout
+        if not (dropout and self.training):
+            return self._compute(x, operands)
+        assert operands.a_ri is not None
+        assert operands.b_or is not None
+        dropped = functional.linear(functional.dropout(x, dropout), operands.a_ri.to(x.dtype))
+        rest = self._compute(x, operands._replace(a_ri=None, b_or=None))
+        return rest + functional.linear(operands.scale * dropped, operands.b_or.to(x.dtype))
 
     def effective_weight(self) -> Tensor:
         """W, shape (d_out, d_in), in the parameters' type; differentiable."""

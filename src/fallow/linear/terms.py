@@ -26,6 +26,10 @@ class LowRank:
     """(alpha / rank) B A with B (d_out, rank) and A (rank, d_in).
 
     A starts uniform in +-1 / sqrt(d_in) (Kaiming, as in LoRA), drawn from `key`; B starts at zero.
+
+    With `rows`, each range of rows gets a pair of factors of its own and the other rows get none: Q and V inside a
+    fused projection, as if they were separate matrices. The pairs lie one above the other: A (pairs * rank, d_in), B
+    (rows in all ranges, rank).
     """
 
     rank: int
@@ -37,15 +41,34 @@ class LowRank:
     alpha: float
     """Scale of the product, divided by the rank. Never folded into a stored copy of A."""
 
+    rows: tuple[tuple[int, int], ...] = ()
+    """(first, one after the last) of each range; empty for one pair of factors over all rows."""
+
+    dropout: float = 0.0
+    """Share of the inputs of A that is dropped in training, as in LoRA; the other terms see all of them."""
+
     def __post_init__(self) -> None:
         """Check the rank."""
         if self.rank < 1:
             raise UserError(f"rank is {self.rank}, but it must be at least 1. Leave the low-rank term out instead")
 
     def draw(self, d_in: int, restart: int = 0) -> Tensor:
-        """A of shape (rank, d_in) in float64: a pure function of key and shape, and of how often it began anew."""
+        """A of shape (total_rank, d_in) in float64: a pure function of key and shape, and of how often it began anew."""
         key = self.key.child(f"restart/{restart}") if restart else self.key
-        return symmetric(key, self.rank * d_in, d_in).view(self.rank, d_in)
+        return symmetric(key, self.total_rank * d_in, d_in).view(self.total_rank, d_in)
+
+    @property
+    def total_rank(self) -> int:
+        """Rows of A."""
+        return self.rank * max(1, len(self.rows))
+
+    def num_rows(self, d_out: int) -> int:
+        """Rows of B."""
+        return sum(stop - start for start, stop in self.rows) if self.rows else d_out
+
+    def num_entries(self, shape: tuple[int, int]) -> int:
+        """Entries of both factors for a matrix of shape (d_out, d_in)."""
+        return self.total_rank * shape[1] + self.rank * self.num_rows(shape[0])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

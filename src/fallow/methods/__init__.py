@@ -1,8 +1,11 @@
 """Methods: each one chooses terms, and is one file."""
 
 from fallow.methods.base import Method
+from fallow.methods.bitfit import BitFit
 from fallow.methods.dense import Dense
+from fallow.methods.lora import LoRA
 from fallow.methods.registry import method_of, registry
 from fallow.methods.sparse import Sparse
+from fallow.methods.top import Top
 
-__all__ = ["Dense", "Method", "Sparse", "method_of", "registry"]
+__all__ = ["BitFit", "Dense", "LoRA", "Method", "Sparse", "Top", "method_of", "registry"]

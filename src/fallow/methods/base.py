@@ -1,7 +1,7 @@
 """What a method is: a choice of terms for each target weight, and what it asks of the optimizer and the loop."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -30,6 +30,13 @@ class Method(ABC):
         All sites are given at once, because densities by layer depend on all shapes. Random draws come from
         `key.child(site.name)`, so that they are the same on every process and after every restart.
         """
+
+    def trained(self, names: Iterable[str]) -> set[str]:
+        """Which parameters of the converted model are trained, of all their names; by default every one.
+
+        The others get no gradient and no optimizer state. A term that is frozen by itself stays so.
+        """
+        return set(names)
 
     def rate_scales(self, model: nn.Module) -> dict[str, float]:
         """Factors on the learning rate by parameter name; absent means 1."""

@@ -4,12 +4,18 @@ import dataclasses
 
 from fallow.errors import UserError, unknown
 from fallow.methods.base import Method
+from fallow.methods.bitfit import BitFit
 from fallow.methods.dense import Dense
+from fallow.methods.lora import LoRA
 from fallow.methods.sparse import Sparse
+from fallow.methods.top import Top
 
 registry: dict[str, type[Method]] = {
     "dense": Dense,
     "sparse": Sparse,
+    "lora": LoRA,
+    "bitfit": BitFit,
+    "top": Top,
 }
 """Name -> settings class. A new method is one line here."""
 

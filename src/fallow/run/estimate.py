@@ -121,7 +121,7 @@ class StageCost:
             "name": self.stage.name,
             "label": self.stage.label,
             "method": self.stage.method.name,
-            "path": self.sketch.path if self.sketch.converted else "stock layers",
+            "path": self.sketch.path_name,
             "context": self.context,
             "batch": {"sequences": self.stage.batch.sequences, "micro": self.micro, "accumulation": self.accumulation},
             "budget": self.amount.to_dict(),

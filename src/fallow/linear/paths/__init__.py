@@ -8,11 +8,13 @@ from fallow.errors import unknown
 from fallow.linear.operands import Operands
 from fallow.linear.paths.factored import factored
 from fallow.linear.paths.materialise import materialise
+from fallow.linear.paths.update import update
+from fallow.linear.terms import Terms
 
 Path = Callable[[Tensor, Operands], Tensor]
 """Takes x (..., d_in) and the operands, gives x W^T + bias (..., d_out)."""
 
-PATHS: dict[str, Path] = {"materialise": materialise, "factored": factored}
+PATHS: dict[str, Path] = {"materialise": materialise, "factored": factored, "update": update}
 """The known paths by name."""
 
 
@@ -21,3 +23,9 @@ def path_of(name: str) -> Path:
     if name not in PATHS:
         raise unknown("path", name, PATHS)
     return PATHS[name]
+
+
+def usual_path(terms: Terms) -> str:
+    """The path of a layer for which none is named: an update beside a frozen base never makes a matrix of its own."""
+    small = terms.base is not None and not terms.base.trainable and (terms.low_rank or terms.sparse)
+    return "update" if small else "materialise"
