@@ -29,14 +29,14 @@ from tests.house.source import ROOT
 
 FAMILIES = ("gpt2", "llama", "opt", "gpt_neox")
 EVERY = [(family, row) for family in CONFIGS for row in ROWS]
-PATHS = ("materialise", "factored")
+PATHS = ("", "materialise", "factored")
 
 
-def sketch(family: str, row: str, path: str = "materialise") -> Sketch:
+def sketch(family: str, row: str, path: str = "") -> Sketch:
     return sketch_of(CONFIGS[family], method_of(ROWS[row].method, **ROWS[row].settings), seed=3, path=path)
 
 
-def model(family: str, row: str, device: str = "meta", path: str = "materialise") -> torch.nn.Module:
+def model(family: str, row: str, device: str = "meta", path: str = "") -> torch.nn.Module:
     with torch.device(device):
         made = build(CONFIGS[family])
         fallow.convert(made, ROWS[row].method, seed=3, path=path, **ROWS[row].settings)

@@ -12,6 +12,12 @@ class Row:
     density: float = 1.0
     """Share of the entries of a target weight that can differ from zero."""
 
+    queries_and_values: bool = False
+    """Whether these two alone are converted, instead of every layer of the blocks."""
+
+    rate: float = 1e-3
+    """Learning rate at which 20 steps make the loss smaller, and at which rounding does not grow."""
+
 
 ROWS = {
     "dense": Row("dense"),
@@ -21,4 +27,6 @@ ROWS = {
     "sparse vector": Row("sparse", {"sparsity": 0.75, "support": "vector:4"}, 0.25),
     "sparse block": Row("sparse", {"sparsity": 0.75, "support": "block:8"}, 0.25),
     "sparse 2:4": Row("sparse", {"sparsity": 0.5, "support": "2:4"}, 0.5),
+    "lora": Row("lora", {"rank": 2, "alpha": 4.0}, queries_and_values=True, rate=1e-2),
+    "lora everywhere": Row("lora", {"rank": 2, "alpha": 4.0, "modules": ()}, rate=1e-2),
 }

@@ -71,11 +71,11 @@ def build(row: Row) -> nn.Module:
 
 
 def loop(row: Row, folder: Path, mesh: Mesh, *, crash: int = 0, micro: int = 4) -> Loop:
-    """A loop on a fresh model; a rate at which rounding does not grow."""
+    """A loop on a fresh model."""
     settings = LoopSettings(
         budget=Duration(steps=STEPS),
         batch=BatchSize(sequences=8, micro=micro),
-        optimizer=Optimizer(lr=1e-3),
+        optimizer=Optimizer(lr=row.rate),
         schedule=Schedule(warmup=Duration(steps=2)),
         checkpoint=Checkpointing(every=Duration(steps=4)),
     )

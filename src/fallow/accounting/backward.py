@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from fallow.linear.roles import is_beside
 
-
 _FIRST = ("input_layernorm", "self_attn_layer_norm", "post_attention_layernorm")
 """Norms that some families list at the end of a block, though a token meets them before its layers."""
 

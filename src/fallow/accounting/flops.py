@@ -175,8 +175,6 @@ def numbers(layer: LinearLayer, as_executed: bool = False) -> Numbers:
     trains = [term is not None and term.requires_grad for term in terms]
     if as_executed and module.path == "materialise":
         return Numbers(base=layer.size, trains_base=any(trains))
-    if as_executed and module.terms.low_rank is not None:
-        b = layer.shape[0] * module.terms.low_rank.total_rank
     return Numbers(base, a, b, values, *trains)
 
 
@@ -189,7 +187,6 @@ def executed(layer: LinearLayer) -> int:
     """Numbers that the layer's path multiplies each token by.
 
     `materialise` builds W once a pass and multiplies all of it; building is not counted here, since it is shared by all
-    tokens of the pass. The other paths multiply by the terms; factors that belong to ranges of rows with the zeros
-    between them.
+    tokens of the pass. The other paths multiply by the terms.
     """
     return numbers(layer, as_executed=True).total

@@ -102,7 +102,7 @@ class Layer:
         a = b = 0
         if low_rank is not None:
             a = low_rank.total_rank * d_in
-            b = d_out * low_rank.total_rank if path else low_rank.rank * low_rank.num_rows(d_out)
+            b = low_rank.rank * low_rank.num_rows(d_out)
         return Numbers(0 if self.terms.base is None else self.size, a, b, self.num_entries, *trains)
 
     @property

@@ -78,8 +78,8 @@ def _details(names: Sequence[str], one: StageCost, cost: RecipeCost) -> str:
         add(
             _item(
                 "executed",
-                f"{power(f.training_executed)} a token: path {one.sketch.path_name} multiplies by the zeros too, so time is "
-                "that of the dense model or more",
+                f"{power(f.training_executed)} a token: path {one.sketch.path_name} multiplies by the zeros too, so "
+                "time is that of the dense model or more",
             )
         )
     gathered = f", gathered for a moment {size(m.gathered)}" if m.gathered else ""

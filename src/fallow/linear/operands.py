@@ -20,6 +20,8 @@ class Operands(NamedTuple):
     base_oi: Tensor | None
     a_ri: Tensor | None
     b_or: Tensor | None
+    """Narrower than d_out where `rows` says which rows it is for; `widened` gives it a row for every row of W."""
+
     scale: float
     """alpha / rank"""
 
@@ -27,6 +29,31 @@ class Operands(NamedTuple):
     row_pointers_o: Tensor | None
     columns_n: Tensor | None
     bias_o: Tensor | None
+    rows: tuple[tuple[int, int], ...] = ()
+    """Ranges of rows with a pair of factors each, the pairs one above the other in A and in B; empty for one pair over
+    all rows."""
+
+    def blocks(self) -> list[tuple[slice, slice, slice]]:
+        """For each pair of factors its rows of W, its rows of A, and its rows of B."""
+        assert self.a_ri is not None
+        ranges = self.rows or ((0, self.shape[0]),)
+        rank, found, at = self.a_ri.shape[0] // len(ranges), [], 0
+        for number, (start, stop) in enumerate(ranges):
+            inside = slice(number * rank, (number + 1) * rank)
+            found.append((slice(start, stop), inside, slice(at, at + stop - start)))
+            at += stop - start
+        return found
+
+    def widened(self) -> "Operands":
+        """The same weight with one pair of factors over all rows: blocks of B with zeros between; differentiable."""
+        if self.b_or is None or not self.rows:
+            return self
+        b, pieces, at = self.b_or, [], 0
+        for rows, _, own in self.blocks():
+            pieces += [b.new_empty(rows.start - at, 0), b[own]]
+            at = rows.stop
+        wide: Tensor = torch.block_diag(*pieces, b.new_empty(self.shape[0] - at, 0))
+        return self._replace(b_or=wide, rows=())
 
     def flat(self) -> Tensor:
         """Row-major positions of the sparse entries, int64."""
@@ -37,6 +64,7 @@ class Operands(NamedTuple):
 
 def assemble(operands: Operands, dtype: torch.dtype) -> Tensor:
     """W = base + scale * B A + scatter(values), shape (d_out, d_in), in `dtype`; plain torch, differentiable."""
+    operands = operands.widened()
     weight_oi: Tensor | None = None
     if operands.base_oi is not None:
         weight_oi = operands.base_oi.to(dtype)

@@ -9,6 +9,7 @@ from torch.nn import functional
 from fallow.linear.inputs import Site, dense_weight, stock_layer
 from fallow.linear.operands import Operands, assemble
 from fallow.linear.paths import path_of, usual_path
+from fallow.linear.paths.factored import low_rank
 from fallow.linear.terms import Terms
 from fallow.supports import Support
 
@@ -18,9 +19,9 @@ class ReparamLinear(nn.Module):
 
         W = base + (alpha / rank) * B @ A + scatter(values, support)
 
-    Parameters (absent ones are None): `base` (d_out, d_in), `low_rank_a` (rank, d_in), `low_rank_b` (d_out, rank) or as
-    `LowRank.rows` says,
-    `values` (nnz,), `bias` (d_out,). The support is two buffers, `row_pointers` and `columns`, that are not saved: they
+    Parameters (absent ones are None): `base` (d_out, d_in), `low_rank_a` (rank, d_in), `low_rank_b` (d_out, rank; see
+    `LowRank.rows`), `values` (nnz,), `bias` (d_out,). The support is two buffers, `row_pointers` and `columns`, that
+    are not saved: they
     follow from (seed, module name). Entries outside the support do not exist, so nothing can make them non-zero: no
     weight decay, no momentum, no second process.
 
@@ -139,24 +140,14 @@ class ReparamLinear(nn.Module):
             self.site.shape,
             self.base,
             self.low_rank_a,
-            self._wide_b(),
+            self.low_rank_b,
             scale,
             self.values,
             self.row_pointers,
             self.columns,
             self.bias,
+            () if self.terms.low_rank is None else self.terms.low_rank.rows,
         )
-
-    def _wide_b(self) -> Tensor | None:
-        """B with a row for every row of W: where pairs of factors belong to ranges of rows, their blocks and zeros."""
-        b, term = self.low_rank_b, self.terms.low_rank
-        if b is None or term is None or not term.rows:
-            return b
-        blocks, at, taken = [], 0, 0
-        for start, stop in term.rows:
-            blocks += [b.new_empty(start - at, 0), b[taken : taken + stop - start]]
-            at, taken = stop, taken + stop - start
-        return torch.block_diag(*blocks, b.new_empty(self.out_features - at, 0))
 
     def forward(self, x: Tensor) -> Tensor:
         """X (..., d_in) -> (..., d_out), computed by the layer's path; under autocast in its type, as `nn.Linear`."""
@@ -167,11 +158,8 @@ class ReparamLinear(nn.Module):
         dropout = 0.0 if self.terms.low_rank is None else self.terms.low_rank.dropout
         if not (dropout and self.training):
             return self._compute(x, operands)
-        assert operands.a_ri is not None
-        assert operands.b_or is not None
-        dropped = functional.linear(functional.dropout(x, dropout), operands.a_ri.to(x.dtype))
-        rest = self._compute(x, operands._replace(a_ri=None, b_or=None))
-        return rest + functional.linear(operands.scale * dropped, operands.b_or.to(x.dtype))
+        rest = operands._replace(a_ri=None, b_or=None, rows=())
+        return self._compute(x, rest) + low_rank(functional.dropout(x, dropout), operands)
 
     def effective_weight(self) -> Tensor:
         """W, shape (d_out, d_in), in the parameters' type; differentiable."""

@@ -13,7 +13,12 @@ _ENDINGS: dict[str, Role] = {
     "attn.c_proj": "o", "attention.dense": "o",
 }  # fmt: skip
 _FUSED = "query_key_value"
-_BESIDE = ({"q_proj", "k_proj", "v_proj"}, {"query", "key", "value"}, {"q_lin", "k_lin", "v_lin"}, {"gate_proj", "up_proj"})
+_BESIDE = (
+    {"q_proj", "k_proj", "v_proj"},
+    {"query", "key", "value"},
+    {"q_lin", "k_lin", "v_lin"},
+    {"gate_proj", "up_proj"},
+)
 
 
 def roles_of(site: Site) -> dict[Role, tuple[int, int]]:

@@ -53,7 +53,7 @@ class LowRank:
             raise UserError(f"rank is {self.rank}, but it must be at least 1. Leave the low-rank term out instead")
 
     def draw(self, d_in: int, restart: int = 0) -> Tensor:
-        """A of shape (total_rank, d_in) in float64: a pure function of key and shape, and of how often it began anew."""
+        """A (total_rank, d_in) in float64: a pure function of key and shape, and of how often it began anew."""
         key = self.key.child(f"restart/{restart}") if restart else self.key
         return symmetric(key, self.total_rank * d_in, d_in).view(self.total_rank, d_in)
 

@@ -9,7 +9,7 @@ from fallow.linear.roles import Role, roles_of
 Rows = tuple[tuple[int, int], ...]
 
 HEADS = ("classifier", "score", "qa_outputs")
-"""First names of what transformers puts on a pretrained model for a task: new weights, which no method leaves frozen."""
+"""First names of what transformers puts on a pretrained model for a task: new weights, which no method freezes."""
 
 _TERMS = ("low_rank_a", "low_rank_b", "values")
 

@@ -14,8 +14,8 @@ from fallow.random import Key
 class BitFit(Method):
     """Fine-tuning of every bias vector (Ben Zaken et al., 2022, arXiv 2106.10199), a baseline of LoRA and DSEE.
 
-    No layer is changed. Biases of linear layers and of norms are trained, and a task's new head; a model without biases,
-    such as Llama, has nothing to train and is refused.
+    No layer is changed. Biases of linear layers and of norms are trained, and a task's new head; a model without
+    biases, such as Llama, has nothing to train and is refused.
 
     >>> sorted(BitFit().trained(["h.0.fc.weight", "h.0.fc.bias", "ln_f.bias", "classifier.weight"]))
     ['classifier.weight', 'h.0.fc.bias', 'ln_f.bias']

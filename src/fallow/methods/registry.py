@@ -39,7 +39,7 @@ def method_of(name: str, **settings: object) -> Method:
     required = [f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING]
     if missing := [setting for setting in required if setting not in settings]:
         raise UserError(f"method {name} needs {missing[0]}, for instance {name}, {missing[0]}=...")
-    return cls(**settings)
+    return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
 
 
 def method_to_dict(method: Method) -> dict[str, object]:

@@ -28,8 +28,8 @@ def factored(x: Tensor, operands: Operands) -> Tensor:
     if operands.base_oi is not None:
         y = functional.linear(x, operands.base_oi.to(dtype))
     if operands.a_ri is not None and operands.b_or is not None:
-        low_rank = functional.linear(functional.linear(x, operands.a_ri.to(dtype)), operands.b_or.to(dtype))
-        y = operands.scale * low_rank if y is None else y + operands.scale * low_rank
+        product = low_rank(x, operands)
+        y = product if y is None else y + product
     if operands.values_n is not None:
         y_to: Tensor = _SparseProduct.apply(
             x.reshape(-1, x.shape[-1]), operands.values_n, operands.row_pointers_o, operands.columns_n, operands.shape
@@ -38,6 +38,20 @@ def factored(x: Tensor, operands: Operands) -> Tensor:
         y = sparse if y is None else y + sparse
     assert y is not None
     return y if operands.bias_o is None else y + operands.bias_o.to(dtype)
+
+
+def low_rank(x: Tensor, operands: Operands) -> Tensor:
+    """Scale (x A^T) B^T alone, without the other terms; zero in rows without factors."""
+    assert operands.a_ri is not None
+    assert operands.b_or is not None
+    inner = operands.scale * functional.linear(x, operands.a_ri.to(x.dtype))
+    b, pieces, at = operands.b_or.to(x.dtype), [], 0
+    for rows, inside, own in operands.blocks():
+        pieces += [x.new_zeros(*x.shape[:-1], rows.start - at), functional.linear(inner[..., inside], b[own])]
+        at = rows.stop
+    pieces.append(x.new_zeros(*x.shape[:-1], operands.shape[0] - at))
+    filled = [piece for piece in pieces if piece.shape[-1]]
+    return filled[0] if len(filled) == 1 else torch.cat(filled, dim=-1)
 
 
 class _SparseProduct(torch.autograd.Function):

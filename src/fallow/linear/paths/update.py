@@ -39,6 +39,7 @@ def update(x: Tensor, operands: Operands) -> Tensor:
         operands.values_n,
         rows_n,
         columns_n,
+        operands.blocks() if operands.a_ri is not None else [],
     )
     return y_to.view(*x.shape[:-1], operands.shape[0])
 
@@ -56,17 +57,19 @@ class _Update(torch.autograd.Function):
         values_n: Tensor | None,
         rows_n: Tensor | None,
         columns_n: Tensor | None,
+        blocks: list[tuple[slice, slice, slice]],
     ) -> Tensor:
         dtype = x_ti.dtype
         y_to = functional.linear(x_ti, base_oi.to(dtype), None if bias_o is None else bias_o.to(dtype))
         inner_tr = None
         if a_ri is not None and b_or is not None:
             inner_tr = x_ti @ a_ri.to(dtype).t()
-            y_to.addmm_(inner_tr, b_or.to(dtype).t(), alpha=scale)
+            for rows, inside, own in blocks:
+                y_to[:, rows].addmm_(inner_tr[:, inside], b_or[own].to(dtype).t(), alpha=scale)
         if values_n is not None and rows_n is not None and columns_n is not None:
             y_to.index_add_(1, rows_n, x_ti.index_select(1, columns_n) * values_n.to(dtype))
         ctx.save_for_backward(x_ti, base_oi, a_ri, b_or, inner_tr, values_n, rows_n, columns_n)
-        ctx.scale, ctx.bias_dtype = scale, None if bias_o is None else bias_o.dtype
+        ctx.scale, ctx.bias_dtype, ctx.blocks = scale, None if bias_o is None else bias_o.dtype, blocks
         return y_to
 
     @staticmethod
@@ -80,18 +83,21 @@ class _Update(torch.autograd.Function):
         grad_bias = grad_to.sum(0).to(ctx.bias_dtype) if needs_bias else None
         grad_a = grad_b = grad_values = None
         if a_ri is not None and b_or is not None:
-            if needs_x or needs_a:
-                grad_tr = grad_to @ b_or.to(dtype)
-            if grad_x is not None:
+            grad_tr = x_ti.new_empty(x_ti.shape[0], a_ri.shape[0]) if needs_x or needs_a else None
+            if grad_tr is not None:
+                for rows, inside, own in ctx.blocks:
+                    grad_tr[:, inside] = grad_to[:, rows] @ b_or[own].to(dtype)
+            if grad_x is not None and grad_tr is not None:
                 grad_x.addmm_(grad_tr, a_ri.to(dtype), alpha=ctx.scale)
-            if needs_a:
+            if needs_a and grad_tr is not None:
                 grad_a = (ctx.scale * (grad_tr.t() @ x_ti)).to(a_ri.dtype)
             if needs_b:
-                grad_b = (ctx.scale * (grad_to.t() @ inner_tr)).to(b_or.dtype)
+                parts = [grad_to[:, rows].t() @ inner_tr[:, inside] for rows, inside, _ in ctx.blocks]
+                grad_b = (ctx.scale * torch.cat(parts)).to(b_or.dtype)
         if values_n is not None:
             grad_tn = grad_to.index_select(1, rows_n)
             if needs_values:
                 grad_values = (grad_tn * x_ti.index_select(1, columns_n)).sum(0).to(values_n.dtype)
             if grad_x is not None:
                 grad_x.index_add_(1, columns_n, grad_tn * values_n.to(dtype))
-        return grad_x, grad_base, grad_bias, grad_a, grad_b, None, grad_values, None, None
+        return grad_x, grad_base, grad_bias, grad_a, grad_b, None, grad_values, None, None, None
