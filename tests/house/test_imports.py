@@ -11,6 +11,7 @@ LAYERS = [
     {"folder"},
     {"conversion", "counting"},
     {"methods"},
+    {"shearing"},
     {"linear"},
     {"supports"},
 ]

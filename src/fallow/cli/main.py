@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "prepare": ("fallow.cli.prepare", "Turn text into checked token shards."),
     "inspect": ("fallow.cli.inspect", "Show packed examples, their boundaries and what the loss is taken on."),
     "merge": ("fallow.cli.merge", "Turn a converted model back into a stock Hugging Face one."),
+    "cut": ("fallow.cli.cut", "Cut a model to a smaller shape, as a stock model of the same kind."),
     "generate": ("fallow.cli.generate", "Continue texts with a trained model."),
     "evaluate": ("fallow.cli.evaluate", "Perplexity and BLEU of a trained model."),
     "compare": ("fallow.cli.compare", "What changed between two models, matrix by matrix."),

@@ -1,0 +1,166 @@
+"""Gates at work: hooks and masked norms that multiply what a stock decoder computes. No model code is touched.
+
+b: sequences, t: positions, n: units. A gate has shape (n,), or (b, 1, n) when sequences have gates of their own.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from fallow.errors import UserError
+from fallow.shearing.families import Family
+from fallow.shearing.groups import Group, by_head
+from fallow.shearing.norms import mask_norm, unmask_norm
+from fallow.shearing.shape import Axis, Shape
+
+
+class Values:
+    """What the hooks multiply by at the moment; nothing while there are no gates."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the gates: the model computes as if there were none."""
+        self.hidden: Tensor | None = None
+        self.keep: Tensor | None = None
+        self.num_kept: Tensor | None = None
+        self.stream: Sequence[Tensor | None] = ()
+        self.heads: Sequence[Tensor] = ()
+        self.inner: Sequence[Tensor] = ()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: values belong to one forward pass, and a copy of the model draws its own."""
+        return {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.clear()
+
+
+class Valves:
+    """The hooks and norms of one model.
+
+    A head's gate multiplies its part of what the attention's output projection reads, a unit's gate what the MLP's
+    output projection reads. Both projections' outputs are multiplied by the gate of their layer and those of the
+    channels. Every norm of the residual stream averages over open channels only and multiplies them by their gates.
+    Embeddings and head have none: what reads the stream is a norm.
+
+    Args:
+        model: a stock decoder; hooks are put on its projections, and its norms get another forward.
+        family: where they are.
+        source: its sizes.
+        groups: which axes have gates.
+    """
+
+    def __init__(self, model: nn.Module, family: Family, source: Shape, groups: Sequence[Group]) -> None:
+        self.family, self.source = family, source
+        self.groups = {group.axis: group for group in groups}
+        self.values = Values()
+        self._handles: list[RemovableHandle] = []
+        has_stream = bool({"hidden", "layers"} & self.groups.keys())
+        for number in range(source.layers):
+            attention = model.get_submodule(family.in_layer(number, family.attention_out))
+            mlp = model.get_submodule(family.in_layer(number, family.mlp_out))
+            if "heads" in self.groups:
+                self._handles.append(attention.register_forward_pre_hook(_Reads(self.values, "heads", number)))
+            if "inner" in self.groups:
+                self._handles.append(mlp.register_forward_pre_hook(_Reads(self.values, "inner", number)))
+            if has_stream:
+                self._handles.append(attention.register_forward_hook(_Writes(self.values, number)))
+                self._handles.append(mlp.register_forward_hook(_Writes(self.values, number)))
+        if "hidden" in self.groups:
+            for name in norm_names(family, source):
+                mask_norm(model.get_submodule(name), family.norm, self.values)
+
+    def set(self, gates: dict[Axis, Tensor]) -> None:
+        """Multiply by these gates from now on.
+
+        Args:
+            gates: for each group a tensor of its shape; or with a leading dimension b, a row for each sequence.
+        """
+        values = self.values
+        values.clear()
+        lead = {gate.ndim - len(self.groups[axis].shape) for axis, gate in gates.items()}
+        assert len(lead) == 1, "all gates have a leading dimension, or none has"
+        each = lead.pop() == 1
+        if "heads" in gates:
+            by_h = by_head(self.groups["heads"], self.source, gates["heads"])
+            values.heads = _by_layer(by_h.repeat_interleave(self.source.head_size, dim=-1), each)
+        if "inner" in gates:
+            values.inner = _by_layer(gates["inner"], each)
+        hidden = gates.get("hidden")
+        if hidden is not None:
+            hidden = hidden.unsqueeze(1) if each else hidden
+            values.hidden, values.keep = hidden, (hidden > 0).to(hidden.dtype)
+            values.num_kept = values.keep.sum(-1, keepdim=True)
+        if "layers" in gates:
+            layers = _by_layer(gates["layers"].unsqueeze(-1), each)
+            values.stream = layers if hidden is None else [layer * hidden for layer in layers]
+        elif hidden is not None:
+            values.stream = [hidden] * self.source.layers
+
+    def remove(self, model: nn.Module) -> None:
+        """Take hooks and masks away again."""
+        for handle in self._handles:
+            handle.remove()
+        for name in norm_names(self.family, self.source):
+            unmask_norm(model.get_submodule(name))
+
+
+def norm_names(family: Family, source: Shape) -> list[str]:
+    """Dotted names of the norms that read the residual stream."""
+    inside = [family.in_layer(number, name) for number in range(source.layers) for name in family.norms]
+    return [*inside, family.final_norm]
+
+
+def refuse_reentrant(model: nn.Module) -> None:
+    """Refuse the kind of activation checkpointing that cannot follow gates.
+
+    Raises:
+        UserError: it is switched on.
+    """
+    for module in model.modules():
+        function = getattr(module, "_gradient_checkpointing_func", None)
+        if getattr(module, "gradient_checkpointing", False) and getattr(function, "keywords", {}).get("use_reentrant"):
+            raise UserError(
+                "activation checkpointing is re-entrant, which computes a layer's gates twice and then fails. Write "
+                'gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})'
+            )
+
+
+class _Reads:
+    """Before an output projection: its input, unit by unit."""
+
+    def __init__(self, values: Values, what: str, layer: int) -> None:
+        self.values, self.what, self.layer = values, what, layer
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        gates = getattr(self.values, self.what)
+        return (gated(args[0], gates[self.layer]), *args[1:]) if gates else None
+
+
+class _Writes:
+    """After an output projection: what goes into the residual stream."""
+
+    def __init__(self, values: Values, layer: int) -> None:
+        self.values, self.layer = values, layer
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        stream = self.values.stream
+        gate = stream[self.layer] if stream else None
+        return None if gate is None else gated(output, gate)
+
+
+def gated(x: Tensor, gate: Tensor) -> Tensor:
+    """The product of x (b, t, n) or (b t, n), and gates (n,) or (b, 1, n), in the type of x."""
+    gate = gate.to(x.dtype)
+    if gate.ndim == 3 and x.ndim == 2:  # OPT flattens sequences before its MLP
+        return (x.view(gate.shape[0], -1, x.shape[-1]) * gate).view_as(x)
+    return x * gate
+
+
+def _by_layer(gates: Tensor, each: bool) -> list[Tensor]:
+    """(L, n) or (b, L, n) as L tensors of (n,) or (b, 1, n)."""
+    return [gate.unsqueeze(1) for gate in gates.unbind(1)] if each else list(gates.unbind(0))
