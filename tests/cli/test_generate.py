@@ -60,11 +60,34 @@ def test_a_folder_that_is_not_merged(model_folder: Path, tmp_path: Path, capsys:
     assert json.loads(capsys.readouterr().out)[0]["text"] == text
 
 
+def test_texts_are_kept_and_gone_on_from(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = tmp_path / "texts.jsonl"
+    command = ["generate", str(model_folder), "--prompt", "the cat", "a dog", "the cat", "--max-new-tokens", "5"]
+    command += ["--decoder", "lora", "--num-beams", "2", "--texts", str(texts), "--json"]
+    assert main(command) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert first[0] == first[2]
+    rows = [json.loads(line) for line in texts.read_text().splitlines()]
+    assert [(row["context"], row["text"]) for row in rows[1:]] == [(r["prompt"], r["text"]) for r in first[:2]]
+    texts.write_text("".join(json.dumps({**row, "text": "kept", "num_tokens": 3}) + "\n" for row in rows[1:]))
+    assert main(command) == 2  # without its head it is not ours
+    assert "holds something else" in capsys.readouterr().err
+    texts.write_text(json.dumps(rows[0]) + "\n" + json.dumps({**rows[1], "text": "kept"}) + "\n")
+    assert main(command) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert [row["text"] for row in again] == ["kept", first[1]["text"], "kept"]
+    assert main([*command, "--pairs"]) == 2  # other prompts
+    assert "pairs is False there and True here" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--prompt", "a", "--num-beams", "0"], "num_beams is 0"),
         (["--prompt", "a", "--length-penalty", "0.5"], "no effect with num_beams 1"),
+        (["--prompt", "a", "--decoder", "beam"], "--decoder"),
         ([], "neither is given"),
         (["--prompt", "a", "--prompt-file", "x"], "both are given"),
         (["--prompt", "a", ""], "prompt 2 is empty"),

@@ -93,14 +93,19 @@ def test_pairs_are_chosen_evenly_generated_and_scored(gpt2: GPT2LMHeadModel, mon
         asked.extend(contexts)
         return [f"the text about {context} is here" for context in contexts]
 
+    class Ends:
+        eos_token_id = 5
+
     monkeypatch.setattr(pairs, "generate_pairs", generate)
     groups = [(f"c{n}", (f"the text about c{n} is here", "another")) for n in range(10)]
-    scores = pairs.evaluate_pairs(gpt2, None, groups, Decoding(max_contexts=4))
+    scores = pairs.evaluate_pairs(gpt2, Ends(), groups, Decoding(max_contexts=4))
     assert asked == ["c0", "c2", "c5", "c7"]
-    assert scores.bleu == pytest.approx(100)
-    assert scores.to_dict() == {
-        "bleu": scores.bleu, "signature": scores.signature, "num_contexts": 4, "num_contexts_total": 10
-    }  # fmt: skip
+    found = scores.to_dict()
+    assert found["bleu"] == found["metrics"]["scores"]["bleu"] == pytest.approx(100)
+    assert (found["num_contexts"], found["num_contexts_total"]) == (4, 10)
+    assert found["decoding"]["words"] == "generate, greedy, at most 64 new tokens"
+    assert found["decoding"]["stops"] == [5]
+    assert found["decoding"]["decoder"] == "generate"
     assert scores.samples(1) == [
         {"context": "c0", "references": ["the text about c0 is here", "another"], "output": "the text about c0 is here"}
     ]

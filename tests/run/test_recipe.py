@@ -72,6 +72,20 @@ REFUSED = [
         {"stages__0__evaluate": {"decoding": {"num_beams": 2}}},
         "stages.0.evaluate.decoding has no effect on text, which is text;",
     ),
+    ({"stages__0__evaluate": {"profile": "e2e"}}, "stages.0.evaluate.profile has no effect on text"),
+    ({"stages__1__evaluate": {"profile": "e2"}}, "stages.1.evaluate.profile"),
+    ({"stages__1__evaluate": {"perplexity": {"stride": 4}}}, "stages.1.evaluate.perplexity has no effect on pairs"),
+    (
+        {"stages__0__evaluate": {"perplexity": {"stride": 17}}},
+        "stages.0.evaluate.perplexity.stride is 17, but a window has 16 tokens",
+    ),
+    (
+        {"datasets__text__valid_share": 0, "stages__0__evaluate": {"perplexity": {"stride": 4}}},
+        "stages.0.evaluate.perplexity has no effect: nothing of text is held out",
+    ),
+    ({"stages__0__evaluate": {"decoder": "lora"}}, "stages.0.evaluate.decoder"),
+    ({"stages__1__evaluate": {"decoding": {"decoder": "lor"}}}, "Did you mean lora?"),
+    ({"stages__1__grid": {"evaluate.decoding.num_beams": [1, 2]}}, "grid: unknown key evaluate.decoding.num_beams"),
     (
         {"datasets__text__valid_share": 0, "stages__0__validation": {"every": {"steps": 5}}},
         "nothing of text is held out",

@@ -1,28 +1,29 @@
-"""`fallow evaluate`: perplexity on text, perplexity and BLEU on pairs."""
+"""`fallow evaluate`: perplexity on text, perplexity and scores of generated texts on pairs."""
 
 import json as json_module
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    pass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Args:
     """Measure a model folder, merged or not, on text or on pairs of a context and a target.
 
-    Text (files, folders, folders of shards, embedded:stdlib): loss in nats per token and perplexity, every token
-    weighing the same. Pairs (--format): the same on the targets, and BLEU of the texts that the model generates, one
-    for each distinct context.
+    Text (files, folders, folders of shards, embedded:stdlib): loss in nats per token, perplexity, and bits per byte,
+    which can be compared between tokenizers; every token weighs the same. Pairs (--format): the same on the targets,
+    and the scores of the texts that the model generates, one for each distinct context.
 
     Examples:
       fallow evaluate runs/demo/dense/model --data articles.jsonl
       fallow evaluate runs/demo/dense/model --data shards/books-valid shards/code-valid --json
-      fallow evaluate runs/e2e/tuned/model --format e2e --data testset_w_refs.csv --num-beams 4 --length-penalty 0.9
+      fallow evaluate runs/demo/dense/model --data books.txt --context 256 --stride 64
+      fallow evaluate runs/e2e/tuned/model --format e2e --data test.csv --num-beams 10 --texts texts.jsonl
+      fallow evaluate runs/e2e/tuned/model --format e2e --data test.csv --num-beams 10 --decoder lora --profile e2e
     """
 
     folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
@@ -46,6 +47,16 @@ class Args:
     max_megabytes: float = 0.0
     """Take about this much of each text source, spread evenly. 0 takes all."""
 
+    stride: int = 0
+    """Text: tokens from one window to the next, each as long as the context; every token counts once. 0: sequences side
+    by side, without what is left over at the end."""
+
+    n_plus_one: int = 0
+    """Text: also the figure of released code that divides the sum over N batches by N + 1; sequences in a batch."""
+
+    profile: Literal["sacrebleu", "e2e", "webnlg2017", "webnlg2020", "dart"] = "sacrebleu"
+    """Pairs: BLEU by sacrebleu, or all metrics of a data set's official evaluation."""
+
     max_contexts: int = 0
     """Decode this many contexts, spread evenly. 0 decodes all."""
 
@@ -66,7 +77,7 @@ class Args:
     """No n-gram of this many tokens occurs twice (generate: in context and text, lora: in the text); 0 allows all."""
 
     lowercase: bool = False
-    """BLEU without case, as the E2E script computes it."""
+    """BLEU of sacrebleu without case."""
 
     texts: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
     """Write each text to this JSON Lines file as it comes. The same command after an interruption goes on from it."""
@@ -89,6 +100,7 @@ def run(args: Args) -> int:
     import tempfile
     from pathlib import Path
 
+    from fallow.cli.evaluate_lines import lines
     from fallow.cli.models import check_folder, open_model
     from fallow.errors import UserError
 
@@ -97,10 +109,11 @@ def run(args: Args) -> int:
     if args.batch_size < 1:
         raise UserError(f"batch_size is {args.batch_size}, but it must be at least 1")
     _refuse_without_effect(args)
-    decoding = _decoding(args)
+    settings = _settings(args)
     check_folder(args.folder)
     model, tokenizer = open_model(args.folder, args.tokenizer, args.device)
 
+    from fallow.cli.evaluate_data import measure_pairs, measure_text
     from fallow.evaluate.prompts import positions_of
 
     context = args.context or positions_of(model)
@@ -108,14 +121,28 @@ def run(args: Args) -> int:
         raise UserError(f"the config of {args.folder} does not say its context. Write --context")
     if positions_of(model) and context > positions_of(model):
         raise UserError(f"context is {context}, but the model has {positions_of(model)} positions. Write that or less")
+    settings.perplexity.check_context(context)
     with tempfile.TemporaryDirectory(prefix="fallow-evaluate-") as scratch:
-        if args.format == "text":
-            result = _text(args, model, tokenizer, context, Path(scratch))
-        else:
-            result = _pairs(args, model, tokenizer, context, decoding, Path(scratch))
+        measure = measure_text if args.format == "text" else measure_pairs
+        result = measure(args, model, tokenizer, context, settings, Path(scratch))
     result = {"model": args.folder, "context": context, **result}
-    print(json_module.dumps(result, indent=2) if args.json else _lines(result))
+    print(json_module.dumps(result, indent=2) if args.json else "\n".join(lines(result)))
     return 0
+
+
+_ONLY_PAIRS: dict[str, Any] = {
+    "profile": "sacrebleu",
+    "max_contexts": 0,
+    "decoder": "generate",
+    "num_beams": 1,
+    "max_new_tokens": 64,
+    "length_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "lowercase": False,
+    "overflow": "error",
+    "texts": "",
+}
+_ONLY_TEXT: dict[str, Any] = {"field": "text", "max_megabytes": 0.0, "stride": 0, "n_plus_one": 0}
 
 
 def _refuse_without_effect(args: Args) -> None:
@@ -123,22 +150,7 @@ def _refuse_without_effect(args: Args) -> None:
     from fallow.errors import UserError
 
     text = args.format == "text"
-    foreign: dict[str, Any] = (
-        {
-            "max_contexts": 0,
-            "decoder": "generate",
-            "num_beams": 1,
-            "max_new_tokens": 64,
-            "length_penalty": 1.0,
-            "no_repeat_ngram_size": 0,
-            "lowercase": False,
-            "overflow": "error",
-            "texts": "",
-        }
-        if text
-        else {"field": "text", "max_megabytes": 0.0}
-    )
-    for key, default in foreign.items():
+    for key, default in (_ONLY_PAIRS if text else _ONLY_TEXT).items():
         if getattr(args, key) != default:
             flag, kind = key.replace("_", "-"), "text" if text else "pairs"
             raise UserError(f"--{flag} has no effect on {kind}. Remove it" + (", or name the --format of pairs" * text))
@@ -148,12 +160,16 @@ def _refuse_without_effect(args: Args) -> None:
         )
     if args.format == "embedded" and args.data:
         raise UserError("--data has no effect with --format embedded, which needs no file. Remove it")
+    if args.lowercase and args.profile != "sacrebleu":
+        raise UserError(f"--lowercase has no effect with --profile {args.profile}, which follows its script. Remove it")
 
 
-def _decoding(args: Args) -> Any:
+def _settings(args: Args) -> Any:
     from fallow.evaluate.decoding import Decoding
+    from fallow.evaluate.evaluation import Evaluation
+    from fallow.evaluate.perplexity_settings import PerplexitySettings
 
-    return Decoding(
+    decoding = Decoding(
         decoder=args.decoder,
         num_beams=args.num_beams,
         max_new_tokens=args.max_new_tokens,
@@ -162,84 +178,5 @@ def _decoding(args: Args) -> Any:
         batch_size=args.batch_size,
         max_contexts=args.max_contexts,
     )
-
-
-def _text(args: Args, model: Any, tokenizer: Any, context: int, scratch: "Path") -> dict[str, Any]:
-    from fallow.data import TextData, TextSource, open_data
-    from fallow.evaluate.perplexity import exponential, perplexity, pooled_loss
-
-    sources = tuple(
-        TextSource(path=path, field=args.field, max_megabytes=args.max_megabytes, domain=_domain(path, args.data))
-        for path in args.data
-    )
-    splits = open_data(TextData(sources=sources, context=context), tokenizer, scratch)
-    parts = {}
-    for name, dataset, _ in splits.train:
-        _tell(f"{name}: {len(dataset):,} sequences of {context} tokens")
-        parts[name] = perplexity(model, dataset, batch_size=args.batch_size)
-    loss, num_tokens = pooled_loss(parts.values())
-    return {"loss": loss, "perplexity": exponential(loss), "num_tokens": num_tokens, "parts": parts}
-
-
-def _pairs(args: Args, model: Any, tokenizer: Any, context: int, decoding: Any, scratch: "Path") -> dict[str, Any]:
-    from dataclasses import asdict
-    from pathlib import Path
-
-    from fallow.data import PairData, PairDataset
-    from fallow.data.formats import read_pairs
-    from fallow.evaluate.fingerprint import fingerprint
-    from fallow.evaluate.pairs import evaluate_pairs
-    from fallow.evaluate.perplexity import perplexity
-    from fallow.evaluate.progress import shown
-    from fallow.evaluate.transcript import Transcript
-
-    # The settings insist on a training file, which is not read here.
-    path = args.data[0] if args.data else ""
-    settings = PairData(format=args.format, train=path, test=path, context=context, overflow=args.overflow)  # type: ignore[arg-type]
-    pairs = read_pairs(settings, "test", scratch)
-    dataset = PairDataset(pairs, tokenizer, context, overflow=args.overflow, name=f"{args.format}-test")
-    _tell(f"{len(dataset):,} pairs, {len(dataset.groups()):,} contexts")
-    result: dict[str, Any] = {**perplexity(model, dataset, batch_size=args.batch_size), "pairs": asdict(dataset.report)}
-    written = Transcript(Path(args.texts), fingerprint(model, tokenizer, decoding)) if args.texts else None
-    with shown("generating texts") as progress:
-        scores = evaluate_pairs(
-            model,
-            tokenizer,
-            dataset.groups(),
-            decoding,
-            lowercase=args.lowercase,
-            encode=dataset.prompt,
-            progress=progress,
-            transcript=written,
-        )
-    return {**result, **scores.to_dict(), "samples": scores.samples(3)}
-
-
-def _domain(path: str, paths: tuple[str, ...]) -> str:
-    """Its own name for each source: the path's last part, or more of it where two would agree."""
-    last = [p.rstrip("/").rpartition("/")[2] for p in paths]
-    mine = path.rstrip("/").rpartition("/")[2]
-    return path.strip("/").replace("/", "-") if last.count(mine) > 1 else ""
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr)
-
-
-def _lines(result: dict[str, Any]) -> str:
-    lines = [f"loss {result['loss']:.4f}   perplexity {result['perplexity']:.2f}   ({result['num_tokens']:,} tokens)"]
-    parts = result.get("parts", {})
-    if len(parts) > 1:
-        width = max(map(len, parts))
-        lines += [
-            f"  {name:<{width}}  loss {part['loss']:.4f}   perplexity {part['perplexity']:.2f}"
-            for name, part in parts.items()
-        ]
-    if "bleu" in result:
-        share = f"{result['num_contexts']} of {result['num_contexts_total']} contexts"
-        lines.append(f"BLEU {result['bleu']:.2f}   ({share}; {result['signature']})")
-        lines.append(f"texts by {result['decoding']['words']}")
-        dropped, cut = result["pairs"]["dropped"], result["pairs"]["cut"]
-        if dropped or cut:
-            lines.append(f"of {result['pairs']['read']:,} pairs {cut:,} were cut and {dropped:,} left out as too long")
-    return "\n".join(lines)
+    perplexity = PerplexitySettings(stride=args.stride, n_plus_one=args.n_plus_one)
+    return Evaluation(decoding=decoding, profile=args.profile, perplexity=perplexity)

@@ -22,12 +22,14 @@ class Shard:
         num_tokens: token ids in it, end tokens included.
         num_documents: whole documents in it, each followed by one end token.
         sha256: of the file.
+        text_bytes: UTF-8 bytes of the documents; 0 in shards that were made before this was counted.
     """
 
     file: str
     num_tokens: int
     num_documents: int
     sha256: str
+    text_bytes: int = 0
 
 
 def shard_file(number: int) -> str:
@@ -74,6 +76,12 @@ class Index:
         """Bytes of all shards."""
         return self.num_tokens * np.dtype(self.dtype).itemsize
 
+    @property
+    def num_text_bytes(self) -> int:
+        """UTF-8 bytes of the text in all shards; 0 when it is not known of one of them."""
+        sizes = [shard.text_bytes for shard in self.shards]
+        return sum(sizes) if all(sizes) else 0
+
     def with_shard(self, number: int, shard: Shard) -> "Index":
         """The index with one shard replaced or appended."""
         return replace(self, shards=(*self.shards[:number], shard, *self.shards[number + 1 :]))
@@ -112,6 +120,7 @@ class Index:
         for number, shard in enumerate(self.shards):
             counts = (shard.num_tokens, shard.num_documents)
             known &= shard.file == shard_file(number) and all(isinstance(count, int) and count > 0 for count in counts)
+            known &= isinstance(shard.text_bytes, int) and shard.text_bytes >= 0
         if not known or (self.complete and not self.shards):
             raise ValueError("not an index that fallow wrote")
         return self

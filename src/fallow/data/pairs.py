@@ -155,6 +155,12 @@ class PairDataset:
         return self.num_tokens / len(self)
 
     @property
+    def bytes_per_token(self) -> float:
+        """UTF-8 bytes of the targets for each position with a loss."""
+        size = sum(len(pair.target.encode("utf-8", "surrogatepass")) for pair in self.pairs)
+        return size / self.num_targets
+
+    @property
     def fingerprint(self) -> str:
         """Of the encoded pairs and the context."""
         digest = hashlib.sha256(f"{self.context} {asdict(self.report)}".encode())

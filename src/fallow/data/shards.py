@@ -20,6 +20,9 @@ from fallow.files import atomic
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+Encoded = tuple[NDArray[np.unsignedinteger], int]
+"""Token ids of a document with the end token behind, and the UTF-8 bytes of its text."""
+
 Progress = Callable[[int], None]
 """Called with the number of characters tokenised or skipped since the last call."""
 
@@ -169,16 +172,16 @@ def _same_tokenizer(index: Index, tokenizer: "PreTrainedTokenizerFast", folder: 
 
 def _encode(
     documents: Iterable[Document], tokenizer: "PreTrainedTokenizerFast", index: Index, progress: Progress
-) -> Iterator[NDArray[np.unsignedinteger]]:
-    """Token ids of each document with the end token behind, tokenised about 1 MB at a time."""
+) -> Iterator[Encoded]:
+    """Documents tokenised about 1 MB at a time."""
     dtype = np.dtype(index.dtype).newbyteorder("<")
     waiting: list[str] = []
     size = 0
 
-    def flush() -> Iterator[NDArray[np.unsignedinteger]]:
-        for ids in encode_batch(tokenizer, waiting):
+    def flush() -> Iterator[Encoded]:
+        for text, ids in zip(waiting, encode_batch(tokenizer, waiting), strict=True):
             ids.append(index.eos)
-            yield np.array(ids, dtype=dtype)
+            yield np.array(ids, dtype=dtype), len(text.encode("utf-8", "surrogatepass"))
 
     for document in documents:
         waiting.append(document.text)
@@ -192,19 +195,17 @@ def _encode(
         progress(size)
 
 
-def _write_shard(
-    encoded: Iterable[NDArray[np.unsignedinteger]], folder: Path, number: int, index: Index, limit: int | None
-) -> Shard:
+def _write_shard(encoded: Iterable[Encoded], folder: Path, number: int, index: Index, limit: int | None) -> Shard:
     file = shard_file(number)
     digest = hashlib.sha256()
-    num_tokens = num_documents = 0
+    num_tokens = num_documents = text_bytes = 0
     with atomic(folder / file) as temporary, temporary.open("wb") as out:
-        for ids in encoded:
+        for ids, size in encoded:
             raw = ids.tobytes()
             out.write(raw)
             digest.update(raw)
-            num_tokens, num_documents = num_tokens + len(ids), num_documents + 1
+            num_tokens, num_documents, text_bytes = num_tokens + len(ids), num_documents + 1, text_bytes + size
             if limit is not None and num_tokens >= limit:
                 break
         out.flush()
-    return Shard(file, num_tokens, num_documents, digest.hexdigest())
+    return Shard(file, num_tokens, num_documents, digest.hexdigest(), text_bytes)

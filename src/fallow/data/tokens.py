@@ -53,6 +53,11 @@ class TokenDataset:
         return float(self.context)
 
     @property
+    def bytes_per_token(self) -> float:
+        """UTF-8 bytes of the text for each token; 0 when the shards do not know."""
+        return self.shards.index.num_text_bytes / len(self.shards)
+
+    @property
     def fingerprint(self) -> str:
         """Of the token ids and the context."""
         facts = [shard.sha256 for shard in self.shards.index.shards]

@@ -1,17 +1,33 @@
 """What a recipe's `evaluate:` section says: how a finished stage is judged."""
 
 from dataclasses import dataclass
+from typing import Literal
 
+from fallow.errors import unknown
 from fallow.evaluate.decoding import Decoding
+from fallow.evaluate.perplexity_settings import PerplexitySettings
+
+PROFILE_NAMES = ("sacrebleu", "e2e", "webnlg2017", "webnlg2020", "dart")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
     """How the model of a finished stage is judged. What can be measured is measured; these are the settings of it.
 
-    >>> Evaluation(decoding=Decoding(num_beams=4)).decoding.num_beams
-    4
+    >>> Evaluation(decoding=Decoding(num_beams=4), profile="e2e").profile
+    'e2e'
     """
 
     decoding: Decoding = Decoding()
     """How texts are generated. For pairs only."""
+
+    profile: Literal["sacrebleu", "e2e", "webnlg2017", "webnlg2020", "dart"] = "sacrebleu"
+    """How the texts are scored: BLEU by sacrebleu, or every metric of a data set's official evaluation. For pairs
+    only."""
+
+    perplexity: PerplexitySettings = PerplexitySettings()
+    """How the loss is taken. For text only."""
+
+    def __post_init__(self) -> None:
+        if self.profile not in PROFILE_NAMES:
+            raise unknown("profile", str(self.profile), PROFILE_NAMES)

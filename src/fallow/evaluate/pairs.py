@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fallow.evaluate.bleu import bleu
 from fallow.evaluate.decoders import DECODERS
 from fallow.evaluate.decoding import Decoding
 from fallow.evaluate.generation import generate_pairs
 from fallow.evaluate.progress import Progress
+from fallow.evaluate.scoring import PLAIN, score_texts
 from fallow.evaluate.selection import spread
 from fallow.evaluate.transcript import Transcript
 
@@ -20,11 +20,8 @@ Group = tuple[str, Sequence[str]]
 class PairScores:
     """What was generated, and how well it agrees with the references."""
 
-    bleu: float
-    """Corpus BLEU, 0 to 100."""
-
-    signature: str
-    """How sacrebleu computed it."""
+    metrics: dict[str, Any]
+    """The scores, by which profile, and what exactly each of them is; see `score_texts`."""
 
     decoding: dict[str, Any]
     """How the texts were made: the settings, the ids that ended a text (`stops`), and all of it in `words`."""
@@ -40,10 +37,9 @@ class PairScores:
     outputs: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The numbers, without the texts."""
-        return {
-            key: getattr(self, key) for key in ("bleu", "signature", "decoding", "num_contexts", "num_contexts_total")
-        }
+        """The numbers, without the texts; each score also under its own name, on the scale of its script."""
+        keys = ("metrics", "decoding", "num_contexts", "num_contexts_total")
+        return {**self.metrics["scores"], **{key: getattr(self, key) for key in keys}}
 
     def samples(self, limit: int) -> list[dict[str, Any]]:
         """A few contexts with references and output, evenly spread."""
@@ -60,6 +56,7 @@ def evaluate_pairs(
     decoding: Decoding,
     *,
     encode: Callable[[str], Sequence[int]] | None = None,
+    profile: str = PLAIN,
     lowercase: bool = False,
     progress: Progress | None = None,
     transcript: Transcript | None = None,
@@ -67,7 +64,7 @@ def evaluate_pairs(
     """Generate for each context (or an even part of them, `decoding.max_contexts`) and score against its references.
 
     Raises:
-        UserError: see `generate_pairs` and `bleu`.
+        UserError: see `generate_pairs` and `score_texts`.
     """
     chosen = [groups[i] for i in spread(len(groups), decoding.max_contexts)]
     contexts = [context for context, _ in chosen]
@@ -76,7 +73,7 @@ def evaluate_pairs(
         model, tokenizer, contexts, decoding, encode=encode, progress=progress, transcript=transcript
     )
     return PairScores(
-        **bleu(outputs, references, lowercase=lowercase),
+        metrics=score_texts(profile, outputs, references, lowercase=lowercase),
         decoding={
             **asdict(decoding),
             "stops": DECODERS[decoding.decoder].stops(tokenizer),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fallow.errors import UserError
 from fallow.evaluate.modes import evaluating
+from fallow.evaluate.progress import Progress
 from fallow.evaluate.selection import spread
 
 _CHUNK = 1024
@@ -65,10 +66,15 @@ def perplexity(
     batch_size: int = 8,
     max_batches: int = 0,
     mesh: Processes | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, float]:
-    r"""Mean negative log-likelihood per token, and its exponential.
+    r"""Mean negative log-likelihood per token, its exponential, and what does not depend on the tokenizer.
 
         loss = - (1 / n) sum_i log p(label_i | tokens before it),    perplexity = exp(loss)
+        bits per byte = loss / log 2 * n / (UTF-8 bytes of the text of these n tokens)
+
+    A token of one tokenizer is half a word, of another a letter, so losses per token cannot be compared between models
+    with different tokenizers; bits per byte can. The end tokens of documents are part of the text that is predicted.
 
     Every labelled position weighs the same, whichever batch or process it was in, so the value depends neither on
     `batch_size` nor on the number of processes. The log-softmax is taken in fp32 whatever type the model computes in.
@@ -79,9 +85,12 @@ def perplexity(
         batch_size: sequences in a forward pass on each process.
         max_batches: look at no more than this many batches, evenly spread; 0 looks at all.
         mesh: processes that share the batches and sum their results; none for one process.
+        progress: is told how many batches are done.
 
     Returns:
-        `loss` in nats per token, `perplexity`, `num_tokens` (labelled positions) and `num_sequences`.
+        `loss` in nats per token, `perplexity`, `num_tokens` (labelled positions) and `num_sequences`; where the data
+        set knows its text (`bytes_per_token`) also `bits_per_byte` and `num_bytes`. Where not all tokens are looked at,
+        bytes are shared out evenly over all, as Gao et al. (2020, The Pile) do.
 
     Raises:
         UserError: the data set is empty or has no labelled position.
@@ -106,17 +115,20 @@ def perplexity(
                     num_tokens + batch_tokens,
                     num_sequences + len(indices),
                 )
+            if progress is not None:
+                progress(min(first + world, len(batches)), len(batches))
 
     if mesh is not None:
         loss, num_tokens, num_sequences = mesh.sum(loss), round(mesh.sum(num_tokens)), round(mesh.sum(num_sequences))
     if num_tokens == 0:
         raise UserError(f"perplexity needs labelled tokens, but none of the {num_sequences} sequences has any")
-    return {
+    found: dict[str, float] = {
         "loss": loss / num_tokens,
         "perplexity": exponential(loss / num_tokens),
         "num_tokens": num_tokens,
         "num_sequences": num_sequences,
     }
+    return _with_bytes(found, num_tokens * float(getattr(dataset, "bytes_per_token", 0.0)))
 
 
 def summed_loss(model: nn.Module, batch: LabelledBatch) -> tuple[float, int]:
@@ -134,11 +146,21 @@ def summed_loss(model: nn.Module, batch: LabelledBatch) -> tuple[float, int]:
     return total, labels_n.numel()
 
 
-def pooled_loss(parts: Iterable[Mapping[str, float]]) -> tuple[float, float]:
-    """The mean loss over several results of `perplexity` together, every token weighing the same, and their tokens."""
+def pooled(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Several results of `perplexity` as one, every token weighing the same."""
     found = list(parts)
     num_tokens = sum(part["num_tokens"] for part in found)
-    return sum(part["loss"] * part["num_tokens"] for part in found) / num_tokens, num_tokens
+    total = sum(part["loss"] * part["num_tokens"] for part in found)
+    values = {"loss": total / num_tokens, "perplexity": exponential(total / num_tokens), "num_tokens": num_tokens}
+    sizes = [part.get("num_bytes", 0) for part in found]
+    return _with_bytes(values, sum(sizes) if all(sizes) else 0)
+
+
+def _with_bytes(found: dict[str, float], num_bytes: float) -> dict[str, float]:
+    if not num_bytes:
+        return found
+    bits = found["loss"] * found["num_tokens"] / math.log(2)
+    return {**found, "num_bytes": round(num_bytes), "bits_per_byte": bits / num_bytes}
 
 
 def exponential(loss: float) -> float:

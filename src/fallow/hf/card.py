@@ -101,11 +101,13 @@ def _data(stage: Plain, report: Plain) -> list[tuple[str, str]]:
 
 def _results(training: Plain, scores: Plain) -> list[tuple[str, str]]:
     split = f" ({scores['split']})" if scores.get("split") else ""
-    rows = []
-    for key, title in (("loss", "loss"), ("perplexity", "perplexity"), ("bleu", "BLEU")):
-        if scores.get(key) is not None:
-            rows.append((f"{title}{split}", f"{scores[key]:.4f}"))
-    rows.append(("BLEU signature", str(scores.get("signature", ""))))
+    rows = _loss(scores, split)
+    metrics = scores.get("metrics", {})
+    rows += [(f"{key}{split}", f"{value:.4f}") for key, value in metrics.get("scores", {}).items()]
+    if metrics:
+        rows.append(("scored by", f"{metrics.get('profile', '')}: {metrics.get('script', '')}"))
+    rows += [(f"{key} is", str(text)) for key, text in metrics.get("variants", {}).items()]
+    rows += [(f"{key} is absent", str(reason)) for key, reason in metrics.get("absent", {}).items()]
     rows.append(("texts by", str(scores.get("decoding", {}).get("words", ""))))
     if scores.get("num_contexts") is not None:
         rows.append(("contexts decoded", f"{scores['num_contexts']} of {scores.get('num_contexts_total', '?')}"))
@@ -113,9 +115,24 @@ def _results(training: Plain, scores: Plain) -> list[tuple[str, str]]:
     return rows
 
 
+def _loss(scores: Plain, split: str) -> list[tuple[str, str]]:
+    titles = {"loss": "loss", "perplexity": "perplexity", "bits_per_byte": "bits per byte"}
+    parts = scores.get("parts", {}) if len(scores.get("parts", {})) > 1 else {}
+    rows = [(title + split, f"{scores[key]:.4f}") for key, title in titles.items() if scores.get(key) is not None]
+    for name, part in parts.items():
+        found = [f"{title} {part[key]:.4f}" for key, title in titles.items() if part.get(key) is not None]
+        rows.append((f"{name}{split}", ", ".join(found)))
+    if scores.get("stride"):
+        rows.append(("loss by windows", f"a new one every {scores['stride']} tokens, every token counted once"))
+    for name, part in scores.get("n_plus_one", {}).items():
+        figures = f"loss {part['loss']:.4f}, perplexity {part['perplexity']:.4f}, N = {part['num_batches']}"
+        rows.append((f'{name}, "N + 1" figure{split}', figures))
+    return rows
+
+
 def _use(scores: Plain) -> str:
     # A model tuned on pairs expects the end token between context and text, as in training.
-    prompt = '"..." + tokenizer.eos_token' if "bleu" in scores else '"..."'
+    prompt = '"..." + tokenizer.eos_token' if "metrics" in scores else '"..."'
     return f"""\
 ## Use
 

@@ -43,6 +43,13 @@ def page(results: Results) -> str:
     sections = [
         header("fallow run", name, str(recipe.get("description") or "")),
         table_section(results, style, title="What it cost and what came out"),
+        table_section(
+            results.get("domains") or {},
+            {},
+            title="Loss by domain",
+            key="domains",
+            intro="Bits per byte of text can be compared between tokenizers, losses per token cannot.",
+        ),
         _curves(results, style),
         samples_section(results, style),
         notes_section(results.get("notes", ())),

@@ -3,6 +3,7 @@
     {"recipe":  {...},                          the resolved recipe; "name" and "description" head the report
      "columns": [{"key", "title", ...}],        see `Column`; the first one names the row
      "rows":    [{key: value, ...}],            numbers unrounded; "note" is an optional remark about the row
+     "domains": {"columns", "rows"},            loss of each held-out source by itself, in the same form
      "curves":  [{"label", "stage", "kind", "points": [[tokens, loss], ...]}],   kind: "train" or "valid"
      "samples": [{"context", "references": [...], "outputs": {label: text}}],
      "notes":   ["..."]}

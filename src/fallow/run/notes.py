@@ -8,6 +8,9 @@ from fallow.run.stage import Stage
 
 Record = Mapping[str, Any]
 
+TEXT_SCORES = ("bleu", "nist", "meteor", "rouge_l", "cider", "ter", "chrf")
+"""Scores of generated texts that have a column in the table; the record of a stage holds all."""
+
 
 def notes_of(recipe: Recipe, stages: Sequence[Stage], records: Mapping[str, Record]) -> list[str]:
     """The remarks of the recipe, then what the records of its finished stages say about themselves."""
@@ -15,6 +18,7 @@ def notes_of(recipe: Recipe, stages: Sequence[Stage], records: Mapping[str, Reco
     return [
         *recipe.notes,
         *_cost([record["training"] for record in found]),
+        *dict.fromkeys(note for stage in stages for note in _text(stage, records[stage.name]["scores"])),
         *dict.fromkeys(note for stage in stages for note in _texts(stage, records[stage.name]["scores"])),
         *(note for stage in stages for note in _grid(stage, records[stage.name])),
     ]
@@ -32,14 +36,36 @@ def _cost(trained: Sequence[Record]) -> Iterator[str]:
 
 def _texts(stage: Stage, scores: Record) -> Iterator[str]:
     """The same words for stages that were judged alike, so that they are said once."""
-    if "signature" in scores:
+    metrics = scores.get("metrics")
+    if metrics is None:
+        return
+    share = f"{scores['num_contexts']} of {scores['num_contexts_total']} distinct {scores['split']} contexts"
+    yield (
+        f"{stage.dataset}: {share} were decoded ({scores['decoding']['words']}); perplexity is per target token on all "
+        "of them."
+    )
+    shown = [key for key in TEXT_SCORES if key in metrics["scores"]]
+    exactly = "; ".join(f"{key}: {metrics['variants'][key]}" for key in shown)
+    scaled = " Scores between 0 and 1 are shown times 100." if "0 to 1" in metrics["scales"].values() else ""
+    yield f"{stage.dataset}: scores by the profile {metrics['profile']}, {metrics['script']}. {exactly}.{scaled}"
+    for key, reason in metrics["absent"].items():
+        yield f"{stage.dataset}: {key} is absent: {reason}."
+
+
+def _text(stage: Stage, scores: Record) -> Iterator[str]:
+    stride = scores.get("stride")
+    if stride:
         yield (
-            f"{stage.dataset}: BLEU is sacrebleu's ({scores['signature']}) on {scores['num_contexts']} of "
-            f"{scores['num_contexts_total']} distinct {scores['split']} contexts; perplexity is per target token on "
-            "all of them."
+            f"{stage.dataset}: loss by windows, a new one every {stride} tokens; every token counts once, the end "
+            "token of each document included."
         )
-    if "decoding" in scores:
-        yield f"{stage.dataset}: texts by {scores['decoding']['words']}."
+    published = scores.get("n_plus_one")
+    if published:
+        counted = ", ".join(f"{name}: N = {found['num_batches']}" for name, found in published.items())
+        yield (
+            f'{stage.dataset}: "N + 1" is the figure of the released code of GaLore and SLTrain, the sum over N '
+            f"batches divided by N + 1; it is lower than the loss ({counted})."
+        )
 
 
 def _grid(stage: Stage, record: Record) -> Iterator[str]:

@@ -14,6 +14,7 @@ from fallow.data.settings import Data, PairData, TextData
 from fallow.data.splits import Splits, open_data, open_tokenizer
 from fallow.errors import UserError
 from fallow.evaluate.bleu import require_sacrebleu
+from fallow.evaluate.scoring import PLAIN
 from fallow.files import write_json, write_text
 from fallow.folder import load
 from fallow.hf.card import model_card
@@ -80,7 +81,8 @@ def _run(recipe: Recipe, chosen: Sequence[str], mesh: Mesh, *, restart: bool, qu
         _check_batch(stage, mesh.world)
         if stage.name in chosen:
             check_stage(stage, recipe.stage(recipe.lineage([stage.name])[0]))
-    if any(isinstance(recipe.datasets[stage.dataset], PairData) for stage in recipe.stages if stage.name in chosen):
+    judged = [stage for stage in recipe.stages if stage.name in chosen]
+    if any(isinstance(recipe.datasets[s.dataset], PairData) and s.evaluate.profile == PLAIN for s in judged):
         require_sacrebleu()
     output = Output(Path(recipe.output))
     with _main_first(mesh) as is_main:

@@ -10,7 +10,8 @@ from typing import Any, Literal
 from fallow.config import Override, apply_overrides, from_dict, to_dict
 from fallow.data.settings import Data, PairData, TextData, TokenizerSettings
 from fallow.errors import UserError, nearest, unknown
-from fallow.evaluate.decoding import Decoding
+from fallow.evaluate.evaluation import Evaluation
+from fallow.evaluate.perplexity_settings import PerplexitySettings
 from fallow.run.shipped import document_of
 from fallow.run.stage import INHERIT, ModelSource, Stage
 
@@ -93,11 +94,7 @@ class Recipe:
         if source and source not in earlier:
             raise UserError(f"{place}.model.stage is {source}, but {self._why_not(source, stage.name, earlier)}")
         data = self.datasets[stage.dataset]
-        if isinstance(data, TextData) and stage.evaluate.decoding != Decoding():
-            raise UserError(
-                f"{place}.evaluate.decoding has no effect on {stage.dataset}, which is text; "
-                "texts are generated for pairs. Remove it."
-            )
+        self._check_evaluation(stage, data, f"{place}.evaluate")
         if stage.validation.every and not _held_out(data):
             what = "valid_share: 0.05" if isinstance(data, TextData) else "valid: FILE"
             raise UserError(
@@ -109,6 +106,23 @@ class Recipe:
             raise UserError(
                 f"datasets.{stage.dataset}.context is {data.context}, but the model of {place} ({stage.name}) has "
                 f"{positions} positions. Write at most {positions}, or give the model more."
+            )
+
+    def _check_evaluation(self, stage: Stage, data: Data, place: str) -> None:
+        """Settings of the other kind of data would do nothing."""
+        text = isinstance(data, TextData)
+        for key in ("decoding", "profile") if text else ("perplexity",):
+            if getattr(stage.evaluate, key) != getattr(Evaluation(), key):
+                kind = "text; texts are generated for pairs" if text else "pairs; they are not cut into windows"
+                raise UserError(f"{place}.{key} has no effect on {stage.dataset}, which is {kind}. Remove it.")
+        try:
+            stage.evaluate.perplexity.check_context(data.context)
+        except UserError as error:
+            raise UserError(f"{place}.perplexity.{error}") from None
+        if stage.evaluate.perplexity != PerplexitySettings() and not _held_out(data):
+            raise UserError(
+                f"{place}.perplexity has no effect: nothing of {stage.dataset} is held out. "
+                f"Write datasets.{stage.dataset}.valid_share: 0.05, or remove it."
             )
 
     def _why_not(self, source: str, name: str, earlier: list[str]) -> str:

@@ -7,7 +7,9 @@ from typing import Any
 
 from fallow import __version__
 from fallow.config import to_dict
-from fallow.run.notes import notes_of
+from fallow.evaluate.scoring import as_printed
+from fallow.run.domains import by_domain
+from fallow.run.notes import TEXT_SCORES, notes_of
 from fallow.run.recipe import Recipe
 from fallow.run.stage import Stage
 
@@ -24,6 +26,12 @@ COLUMNS: list[dict[str, Any]] = [
     {"key": "valid_loss", "title": "pre-training valid. loss", "unit": "nats", "digits": 3, "better": "low"},
     {"key": "perplexity", "title": "perplexity after tuning", "digits": 2, "better": "low"},
     {"key": "bleu", "title": "BLEU", "digits": 2, "better": "high"},
+    {"key": "nist", "title": "NIST", "digits": 2, "better": "high"},
+    {"key": "meteor", "title": "METEOR", "digits": 2, "better": "high"},
+    {"key": "rouge_l", "title": "ROUGE-L", "digits": 2, "better": "high"},
+    {"key": "cider", "title": "CIDEr", "digits": 2, "better": "high"},
+    {"key": "ter", "title": "TER", "digits": 2, "better": "low"},
+    {"key": "chrf", "title": "chrF++", "digits": 2, "better": "high"},
     {"key": "bytes", "title": "weights + optimizer", "unit": "MB", "digits": 1, "scale": 1e6},
 ]
 """The table; columns without a value in any row are left out."""
@@ -34,7 +42,7 @@ def collect(recipe: Recipe, records: Mapping[str, Record], logs: Mapping[str, Se
 
     A row is a way through the recipe: a stage that no other one begins with, and the stages before it. Sparsity,
     counts, bytes, speed and the ceiling are those of its first stage; FLOPs are summed over all of them; perplexity and
-    BLEU are those of the last.
+    the scores of texts are those of the last, as papers print them (0 to 100 where the script gives 0 to 1).
     """
     done = [stage for stage in recipe.stages if stage.name in records]
     rows = [_row([records[stage.name] for stage in way], way) for way in ways(done)]
@@ -44,6 +52,7 @@ def collect(recipe: Recipe, records: Mapping[str, Record], logs: Mapping[str, Se
         "recipe": to_dict(recipe),
         "columns": used,
         "rows": rows,
+        "domains": by_domain(done, records),
         "curves": [curve for stage in done for curve in _curves(stage, logs[stage.name])],
         "samples": _samples(done, records),
         "notes": notes_of(recipe, done, records),
@@ -71,7 +80,8 @@ def _row(records: Sequence[Record], way: Sequence[Stage]) -> dict[str, Any]:
     counts, memory = training[0]["counts"], training[0]["memory"]
     flops, dense = sum(t["flops"] for t in training), sum(t["flops_dense"] for t in training)
     held = memory["layers"], memory["rest"]
-    tuned = "bleu" in last["scores"]
+    tuned = "metrics" in last["scores"]
+    texts = as_printed(last["scores"]["metrics"]) if tuned else {}
     return {
         "arm": way[-1].label,
         "stages": [stage.name for stage in way],
@@ -81,9 +91,9 @@ def _row(records: Sequence[Record], way: Sequence[Stage]) -> dict[str, Any]:
         "reduction": dense / flops,
         "ceiling": training[0]["ceiling"],
         "speed": training[0]["tokens_per_second"],
-        "valid_loss": None if "bleu" in first["scores"] else first["scores"].get("loss"),
+        "valid_loss": None if "metrics" in first["scores"] else first["scores"].get("loss"),
         "perplexity": math.exp(last["scores"]["loss"]) if tuned else None,
-        "bleu": last["scores"]["bleu"] if tuned else None,
+        **{key: texts.get(key) for key in TEXT_SCORES},
         "bytes": sum(part["weights"] + part["optimizer"] + part["indices"] for part in held),
     }
 

@@ -14,7 +14,7 @@ from fallow.conversion import RECORD, merge
 from fallow.counting import count
 from fallow.data.splits import Splits
 from fallow.data.tokenizer import tokenizer_fingerprint
-from fallow.evaluate.perplexity import perplexity, pooled_loss
+from fallow.evaluate.perplexity import perplexity, pooled
 from fallow.files import refuse_full_disk, write_json
 from fallow.methods.base import reparam_layers
 from fallow.methods.registry import method_to_dict
@@ -135,9 +135,8 @@ def _validation(model: nn.Module, splits: Splits, stage: Stage, mesh: Mesh) -> C
             )
             for name, dataset in splits.valid.items()
         }
-        loss, _ = pooled_loss(found.values())
         parts = {f"loss/{name}": part["loss"] for name, part in found.items()} if len(found) > 1 else {}
-        return {"loss": loss, **parts}
+        return {"loss": pooled(found.values())["loss"], **parts}
 
     return validate
 

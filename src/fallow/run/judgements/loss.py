@@ -2,7 +2,12 @@
 
 from typing import Any
 
-from fallow.evaluate.perplexity import perplexity, pooled_loss
+from fallow.data.batch import Dataset
+from fallow.data.tokens import TokenDataset
+from fallow.data.windows import WindowDataset
+from fallow.evaluate.n_plus_one import n_plus_one
+from fallow.evaluate.perplexity import perplexity, pooled
+from fallow.evaluate.progress import shown
 from fallow.run.finished import Finished
 
 
@@ -11,9 +16,24 @@ def held_out_loss(finished: Finished) -> dict[str, Any]:
     if not finished.held_out:
         return {}
     finished.say(f"  evaluating on {', '.join(finished.held_out)}")
-    parts = {
-        name: perplexity(finished.model, data, batch_size=finished.stage.batch.micro)
-        for name, data in finished.held_out.items()
-    }
-    loss, num_tokens = pooled_loss(parts.values())
-    return {"split": finished.split, "loss": loss, "num_tokens": num_tokens, "parts": parts}
+    settings, batch_size = finished.stage.evaluate.perplexity, finished.stage.batch.micro
+    parts: dict[str, dict[str, float]] = {}
+    for name, data in finished.held_out.items():
+        with shown(f"{name}, batches", lines=4) as progress:
+            measured = _windows(data, settings.stride)
+            parts[name] = perplexity(finished.model, measured, batch_size=batch_size, progress=progress)
+    scores: dict[str, Any] = {"split": finished.split, **pooled(parts.values()), "parts": parts}
+    if settings.stride:
+        scores["stride"] = settings.stride
+    if settings.n_plus_one:
+        scores["n_plus_one"] = {
+            name: n_plus_one(finished.model, data, sequences=settings.n_plus_one, batch_size=batch_size)
+            for name, data in finished.held_out.items()
+        }
+    return scores
+
+
+def _windows(data: Dataset, stride: int) -> Dataset:
+    if stride and isinstance(data, TokenDataset):
+        return WindowDataset(data.shards, data.context, stride)
+    return data

@@ -24,6 +24,13 @@ def generated_texts(finished: Finished) -> dict[str, Any]:
     written = Transcript(finished.folder / TEXTS, fingerprint(model, tokenizer, decoding), replace=True)
     with shown("generating texts", lines=4) as progress:
         found = evaluate_pairs(
-            model, tokenizer, pairs.groups(), decoding, encode=pairs.prompt, progress=progress, transcript=written
+            model,
+            tokenizer,
+            pairs.groups(),
+            decoding,
+            encode=pairs.prompt,
+            profile=finished.stage.evaluate.profile,
+            progress=progress,
+            transcript=written,
         )
     return {**found.to_dict(), "samples": found.samples(NUM_SAMPLES)}

@@ -1,0 +1,43 @@
+"""What `fallow evaluate` prints for people."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Plain = Mapping[str, Any]
+
+
+def lines(result: Plain) -> Iterator[str]:
+    """The lines, from what `--json` prints."""
+    yield f"{_loss(result)}   ({result['num_tokens']:,} tokens)"
+    parts = result.get("parts", {})
+    width = max(map(len, parts), default=0)
+    if len(parts) > 1:
+        yield from (f"  {name:<{width}}  {_loss(part)}" for name, part in parts.items())
+    if result.get("stride"):
+        yield f"by windows, a new one every {result['stride']} tokens; every token counts once"
+    for name, part in result.get("n_plus_one", {}).items():
+        yield (
+            f'  {name:<{width}}  "N + 1" figure: loss {part["loss"]:.4f}   perplexity {part["perplexity"]:.2f}   '
+            f"(N = {part['num_batches']})"
+        )
+    if "metrics" in result:
+        yield from _texts(result)
+
+
+def _loss(found: Plain) -> str:
+    bits = f"   bits per byte {found['bits_per_byte']:.4f}" if "bits_per_byte" in found else ""
+    return f"loss {found['loss']:.4f}   perplexity {found['perplexity']:.2f}{bits}"
+
+
+def _texts(result: Plain) -> Iterator[str]:
+    metrics = result["metrics"]
+    yield f"{result['num_contexts']} of {result['num_contexts_total']} contexts, {result['decoding']['words']}"
+    yield f"profile {metrics['profile']}: {metrics['script']}"
+    width = max(map(len, metrics["scores"]), default=0)
+    for key, value in metrics["scores"].items():
+        yield f"  {key:<{width}}  {value:8.4f}   {metrics['variants'][key]}"
+    for key, reason in metrics["absent"].items():
+        yield f"  {key:<{width}}  absent: {reason}"
+    dropped, cut = result["pairs"]["dropped"], result["pairs"]["cut"]
+    if dropped or cut:
+        yield f"of {result['pairs']['read']:,} pairs {cut:,} were cut and {dropped:,} left out as too long"

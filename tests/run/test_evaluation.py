@@ -1,0 +1,148 @@
+"""What a recipe's `evaluate:` section leaves in the record, the table, the report and the card."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fallow.cli.main import main
+from fallow.evaluate import decoders
+from fallow.evaluate.metrics import score
+from tests.run.test_damage import SHORTER
+from tests.run.tiny import results, write_recipe
+
+JUDGED = [
+    *SHORTER,
+    ("{max_new_tokens: 4, max_contexts: 6}", "{decoder: lora, num_beams: 3, max_new_tokens: 5, batch_size: 4}"),
+    ("evaluate: {decoding", "evaluate: {profile: e2e, decoding"),
+    ("valid_share: 0.2", 'valid: [{path: "TEXT", domain: a}, {path: "TEXT", domain: b, max_megabytes: 0.01}]'),
+    ("checkpoint: {every: {steps: 5}}", "evaluate: {perplexity: {stride: 4, n_plus_one: 8}}"),
+]
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = write_recipe(tmp_path_factory.mktemp("recipe"))
+    text = path.read_text()
+    for old, new in JUDGED:
+        assert old in text, old
+        text = text.replace(old, new.replace("TEXT", str(path.parent / "text.jsonl")))
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture(scope="module")
+def output(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run; not to be changed."""
+    folder = tmp_path_factory.mktemp("runs") / "judged"
+    assert main(["run", str(recipe), "--output", str(folder)]) == 0
+    return folder
+
+
+def scores(output: Path, stage: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((output / stage / "stage.json").read_text())["scores"]
+    return found
+
+
+def test_the_record_of_the_texts_says_how_they_were_made_and_scored(output: Path) -> None:
+    found = scores(output, "tune")
+    assert found["decoding"]["words"] == "lora, 3 beams, length penalty 1, at most 5 new tokens"
+    assert found["metrics"]["profile"] == "e2e"
+    lines = [json.loads(line) for line in (output / "tune" / "texts.jsonl").read_text().splitlines()]
+    texts = [line["text"] for line in lines[1:]]
+    assert len(texts) == found["num_contexts"] == found["num_contexts_total"] == 70
+    assert lines[0]["decoder"] == "lora"
+    references = [[f"{b} {a}"] for a, b in (line["context"].split(" and ") for line in lines[1:])]
+    assert found["bleu"] == score("e2e", texts, references).scores["bleu"]
+
+
+def test_the_record_of_text_has_bits_windows_domains_and_the_published_figure(output: Path, recipe: Path) -> None:
+    found = scores(output, "pretrain")
+    assert set(found["parts"]) == set(found["n_plus_one"]) == {"a", "b"}
+    assert found["stride"] == 4
+    size = sum(len(json.loads(line)["text"]) for line in (recipe.parent / "text.jsonl").read_text().splitlines())
+    assert found["parts"]["a"]["num_bytes"] == size
+    assert 0 < found["parts"]["b"]["num_bytes"] < size
+    assert found["num_tokens"] == sum(part["num_tokens"] for part in found["parts"].values())
+    assert found["bits_per_byte"] > 0
+    for name, part in found["n_plus_one"].items():
+        assert part["loss"] < found["parts"][name]["loss"] * 1.2
+
+
+def test_the_table_has_the_scores_as_papers_print_them(output: Path) -> None:
+    found = results(output)
+    [row] = found["rows"]
+    judged = scores(output, "tune")
+    assert row["bleu"] == pytest.approx(100 * judged["bleu"])
+    assert row["nist"] == judged["nist"]
+    assert {"bleu", "nist"} <= {column["key"] for column in found["columns"]}
+    domains = found["domains"]["rows"]
+    assert [(line["stage"], line["domain"]) for line in domains] == [("sparse", "a"), ("sparse", "b")]
+    assert domains[0]["n_plus_one"] == scores(output, "pretrain")["n_plus_one"]["a"]["perplexity"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "70 of 70 distinct validation contexts were decoded (lora, 3 beams, length penalty 1, at most 5 new tokens)",
+        "scores by the profile e2e, e2e-metrics",
+        "Scores between 0 and 1 are shown times 100.",
+        "a new one every 4 tokens",
+        "divided by N + 1",
+        "Loss by domain",
+    ],
+)
+def test_the_report_names_decoder_profile_and_variants(output: Path, words: str) -> None:
+    assert words in (output / "report.html").read_text()
+
+
+def test_the_card_carries_them(output: Path) -> None:
+    card = (output / "tune" / "model" / "README.md").read_text()
+    for line in ("| texts by | lora, 3 beams", "| scored by | e2e: e2e-metrics", "| bleu is | mteval-v13a"):
+        assert line in card
+    card = (output / "pretrain" / "model" / "README.md").read_text()
+    for line in ("| loss by windows |", '| a, "N + 1" figure (validation) |', "| bits per byte (validation) |"):
+        assert line in card
+
+
+def test_an_interrupted_judgement_goes_on_from_its_texts(
+    output: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = tmp_path / "run"
+    shutil.copytree(output, again)
+    texts = again / "tune" / "texts.jsonl"
+    for path in (again / "tune" / "stage.json", texts):
+        path.unlink()
+    asked: list[int] = []
+    lora = decoders.DECODERS["lora"]
+
+    def search(model: Any, prompts: list[list[int]], *args: Any, **kwargs: Any) -> list[list[int]]:
+        if len(asked) == 5:
+            raise KeyboardInterrupt
+        asked.append(len(prompts))
+        return lora.search(model, prompts, *args, **kwargs)
+
+    monkeypatch.setitem(decoders.DECODERS, "lora", decoders.Decoder(search, lora.stops, lora.text))
+    assert main(["run", str(recipe), "--output", str(again)]) == 130
+    assert texts.read_bytes().count(b"\n") == 1 + 20
+    texts.write_bytes(texts.read_bytes()[:-9])
+    asked[:] = [0] * 6
+    assert main(["run", str(recipe), "--output", str(again)]) == 0
+    assert sum(asked) == 70 - 16  # four whole batches were left
+    assert scores(again, "tune") == scores(output, "tune")
+    assert texts.read_bytes() == (output / "tune" / "texts.jsonl").read_bytes()
+
+
+def test_texts_of_another_model_in_the_folder_are_not_taken(output: Path, recipe: Path, tmp_path: Path) -> None:
+    again = tmp_path / "run"
+    shutil.copytree(output, again)
+    (again / "tune" / "stage.json").unlink()
+    texts = again / "tune" / "texts.jsonl"
+    head, *lines = texts.read_text().splitlines()
+    foreign = [json.dumps({**json.loads(head), "weights": "0" * 16})]
+    foreign += [json.dumps({**json.loads(line), "text": "of another model"}) for line in lines]
+    texts.write_text("\n".join(foreign) + "\n")
+    assert main(["run", str(recipe), "--output", str(again)]) == 0
+    assert scores(again, "tune") == scores(output, "tune")
