@@ -1,13 +1,13 @@
 """Turn a stock model into one with reparametrised weights, and back."""
 
 import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from fallow.errors import UserError, nearest
 from fallow.linear import ReparamLinear, Site, linear_sites
@@ -16,6 +16,7 @@ from fallow.linear.paths import path_of
 from fallow.methods import Method, method_of
 from fallow.methods.base import reparam_layers
 from fallow.random import Key
+from fallow.supports import Support
 
 RECORD = "fallow_record"
 """Attribute of a converted model that holds its `Record`."""
@@ -98,6 +99,8 @@ def convert(
     seed: int = 0,
     path: str = "",
     pretrained: bool = False,
+    supports: Mapping[str, Support] | None = None,
+    fisher: Mapping[str, Tensor] | None = None,
     **settings: object,
 ) -> ConversionReport:
     """Reparametrise the target weights of a model, in place.
@@ -111,6 +114,9 @@ def convert(
         path: how the layers are computed; see `fallow.linear.paths`. Empty: as suits the terms of each layer.
         pretrained: the weights mean something already, so none is rescaled. SuPar's larger initial values are for fresh
             weights alone.
+        supports: supports by name of layer that were chosen before, for methods that choose them by the weights; they
+            are not chosen again then.
+        fisher: mean squared gradients (d_out, d_in) by name of layer, for supports that are chosen by them.
         **settings: settings of the method, when it is given by name.
 
     Returns:
@@ -152,6 +158,9 @@ def convert(
     chosen = match_targets(model, sites, targets)
     _refuse_shared(model, chosen)
     plan = method.plan(chosen, Key(seed))
+    plan = {
+        name: terms.with_support((supports or {}).get(name), (fisher or {}).get(name)) for name, terms in plan.items()
+    }
     if pretrained:
         plan = {name: terms.unscaled() for name, terms in plan.items()}
     for name, terms in plan.items():  # sizes are checked before anything is changed

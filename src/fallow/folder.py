@@ -10,13 +10,16 @@ from torch import nn
 from fallow.conversion import RECORD, Record, convert
 from fallow.errors import UserError
 from fallow.files import atomic, file_sha256, read_json, refuse_full_disk, write_json
+from fallow.linear import Chosen, linear_sites
 from fallow.methods import method_of
 from fallow.methods.base import reparam_layers
 from fallow.methods.registry import method_to_dict
+from fallow.supports import Support
 
 RECORD_FILE = "fallow.json"
 WEIGHTS_FILE = "fallow.safetensors"
 _FORMAT = 1
+_POSITIONS = ".positions"
 _REFUSAL = "this folder holds a fallow model that is not merged"
 _NOTICE = f"{_REFUSAL}. Load it with fallow.load(folder), or write: fallow merge FOLDER --output MERGED"
 _DAMAGED = "Save the model again, or restore the folder from a copy"
@@ -27,8 +30,9 @@ def save(model: nn.Module, folder: str | Path, *, state_dict: Mapping[str, torch
 
     A model that is not converted is saved by its own `save_pretrained`. A converted one becomes `fallow.json` (method,
     seed, configuration, a checksum of the weights and of every support) and `fallow.safetensors` (the parameters that
-    exist: values, factors, biases and so on; no indices, they follow from seed and layer names), beside a `config.json`
-    whose model type makes transformers stop with directions instead of loading random weights.
+    exist: values, factors, biases and so on; indices only of supports that were chosen from a weight, since others
+    follow from seed and layer names), beside a `config.json` whose model type makes transformers stop with directions
+    instead of loading random weights.
 
     Args:
         model: a Hugging Face model.
@@ -70,6 +74,7 @@ def _save_converted(model: Any, record: Record, tensors: dict[str, torch.Tensor]
         "path": record.path,
         "supports": {n: s.digest() for n, layer in reparam_layers(model).items() if (s := layer.support) is not None},
     }
+    tensors = {**tensors, **chosen_positions(model)}
     from safetensors.torch import save_file
 
     with atomic(path / WEIGHTS_FILE) as temporary:
@@ -83,7 +88,8 @@ def _save_converted(model: Any, record: Record, tensors: dict[str, torch.Tensor]
 def load(folder: str | Path) -> nn.Module:
     """Load a folder written by `save`, or any Hugging Face folder, in evaluation mode.
 
-    Supports are drawn again from the seed and checked against their checksums, as the weights are. A plain folder is
+    Supports are drawn again from the seed, or read where they were chosen from a weight, and checked against their
+    checksums, as the weights are. A plain folder is
     loaded as the class that its configuration names, and must hold every weight of it: none is left to chance.
 
     Raises:
@@ -107,7 +113,15 @@ def load(folder: str | Path) -> nn.Module:
             model = build(description["config"], description["architecture"])
         settings = dict(description["method"])
         method = method_of(settings.pop("name"), **settings)
-        convert(model, method, targets=description["targets"], seed=description["seed"], path=description["path"])
+        kept = _kept_supports(model, path / WEIGHTS_FILE)
+        convert(
+            model,
+            method,
+            targets=description["targets"],
+            seed=description["seed"],
+            path=description["path"],
+            supports=kept,
+        )
         supports = dict(description["supports"])
     except UserError as error:
         raise UserError(f"{path / RECORD_FILE}: {error}") from None
@@ -247,12 +261,49 @@ def _tensors(model: nn.Module, state_dict: Mapping[str, torch.Tensor] | None) ->
     return tensors
 
 
+def chosen_positions(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Positions of the entries whose support was chosen from a weight, by `<layer>.positions`; others can be drawn."""
+    return {
+        f"{name}{_POSITIONS}": support.flat().cpu().to(torch.int32 if support.num_positions < 2**31 else torch.int64)
+        for name, layer in reparam_layers(model).items()
+        if isinstance(layer.terms.sparse, Chosen) and (support := layer.support) is not None
+    }
+
+
+def read_supports(path: Path, shapes: Mapping[str, tuple[int, int]]) -> dict[str, Support]:
+    """The chosen supports in a safetensors file that `chosen_positions` went into.
+
+    Args:
+        path: the file.
+        shapes: (d_out, d_in) of the layers by name.
+
+    Raises:
+        UserError: the file is damaged, or its positions do not fit the shapes.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    found = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118 - it is no mapping
+                name = key.removesuffix(_POSITIONS)
+                if name != key and name in shapes:
+                    found[name] = Support.from_positions(shapes[name], file.get_tensor(key))
+    except (SafetensorError, ValueError) as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+    return found
+
+
+def _kept_supports(model: nn.Module, path: Path) -> dict[str, Support]:
+    return read_supports(path, {name: site.shape for name, site in linear_sites(model).items()})
+
+
 def _read_weights(model: nn.Module, path: Path) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        tensors = load_file(path)
+        tensors = {key: tensor for key, tensor in load_file(path).items() if not key.endswith(_POSITIONS)}
     except SafetensorError as error:
         raise UserError(f"{path} is damaged: {error}") from error
     parameters = dict(model.named_parameters()) | dict(model.named_buffers())

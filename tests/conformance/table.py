@@ -28,5 +28,6 @@ ROWS = {
     "sparse block": Row("sparse", {"sparsity": 0.75, "support": "block:8"}, 0.25),
     "sparse 2:4": Row("sparse", {"sparsity": 0.5, "support": "2:4"}, 0.5),
     "lora": Row("lora", {"rank": 2, "alpha": 4.0}, queries_and_values=True, rate=1e-2),
+    "dsee": Row("dsee", {"rank": 2, "alpha": 4.0, "entries": 5}, queries_and_values=True, rate=1e-2),
     "lora everywhere": Row("lora", {"rank": 2, "alpha": 4.0, "modules": ()}, rate=1e-2),
 }

@@ -188,7 +188,9 @@ def test_flops_equal_torchs_counter(row: Row, family: str) -> None:
     rest = sum(2 * m.weight.numel() for n, m in model.named_modules() if is_linear(m) and in_a_block(n))
     assert counted.linear == 2 * sum(p.numel() for p in terms) + rest
     # the counter sees products of matrices, so not the softmax, nor what is added in place
-    unseen = sum(2 * layer.low_rank_b.numel() for layer in layers if layer.path == "update")
+    beside = [layer for layer in layers if layer.path == "update"]
+    added = [p for layer in beside for p in (layer.low_rank_b, layer.values) if p is not None]
+    unseen = sum(2 * p.numel() for p in added)
     assert counter.get_total_flops() == (counted.forward_executed - counted.softmax - unseen) * length
 
 

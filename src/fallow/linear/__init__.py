@@ -3,10 +3,11 @@
 from fallow.linear.inputs import Site, is_linear, linear_sites
 from fallow.linear.reparam import ReparamLinear
 from fallow.linear.starts import Drawn, FromWeight, Start, Zeros
-from fallow.linear.terms import Base, LowRank, Sparse, Terms
+from fallow.linear.terms import Base, Chosen, LowRank, Sparse, Terms
 
 __all__ = [
     "Base",
+    "Chosen",
     "Drawn",
     "FromWeight",
     "LowRank",

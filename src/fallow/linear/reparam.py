@@ -10,7 +10,7 @@ from fallow.linear.inputs import Site, dense_weight, stock_layer
 from fallow.linear.operands import Operands, assemble
 from fallow.linear.paths import path_of, usual_path
 from fallow.linear.paths.factored import low_rank
-from fallow.linear.terms import Terms
+from fallow.linear.terms import Chosen, Terms
 from fallow.supports import Support
 
 
@@ -21,7 +21,7 @@ class ReparamLinear(nn.Module):
 
     Parameters (absent ones are None): `base` (d_out, d_in), `low_rank_a` (rank, d_in), `low_rank_b` (d_out, rank; see
     `LowRank.rows`), `values` (nnz,), `bias` (d_out,). The support is two buffers, `row_pointers` and `columns`, that
-    are not saved: they
+    are not among the saved tensors: they
     follow from (seed, module name). Entries outside the support do not exist, so nothing can make them non-zero: no
     weight decay, no momentum, no second process.
 
@@ -76,7 +76,9 @@ class ReparamLinear(nn.Module):
                 support = Support.meta(site.shape, terms.sparse.num_entries(site.shape[1]))
                 values = weight.new_empty(support.nnz)
             else:
-                support = terms.sparse.draw(site.shape[1])
+                support = terms.sparse.support(weight)
+                if isinstance(terms.sparse, Chosen):
+                    layer.terms = terms.with_support(None, None)  # the layer holds it from here on
                 at_support = weight.reshape(-1)[support.flat().to(weight.device)]
                 values = terms.sparse.start.values(at_support, site.shape[1], terms.sparse.key)
             layer.values = nn.Parameter(values)
@@ -142,12 +144,16 @@ class ReparamLinear(nn.Module):
             self.low_rank_a,
             self.low_rank_b,
             scale,
-            self.values,
+            self._scaled_values(),
             self.row_pointers,
             self.columns,
             self.bias,
             () if self.terms.low_rank is None else self.terms.low_rank.rows,
         )
+
+    def _scaled_values(self) -> Tensor | None:
+        factor = 1.0 if self.terms.sparse is None else self.terms.sparse.factor
+        return self.values if self.values is None or factor == 1.0 else factor * self.values
 
     def forward(self, x: Tensor) -> Tensor:
         """X (..., d_in) -> (..., d_out), computed by the layer's path; under autocast in its type, as `nn.Linear`."""

@@ -3,14 +3,16 @@
 W  =  base  +  (alpha / rank) B A  +  scatter(values, support)
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from fallow.errors import UserError
-from fallow.linear.starts import FromWeight, Start, symmetric
+from fallow.linear.starts import FromWeight, Start, Zeros, symmetric
 from fallow.random import Key
-from fallow.supports import Kind, Support
+from fallow.supports import Choice, Kind, Support, choose
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +90,8 @@ class Sparse:
     start: Start = FromWeight()
     """How the values begin: the layer's weight at the support, fresh draws, or zero."""
 
+    factor: ClassVar[float] = 1.0
+
     def num_entries(self, d_in: int) -> int:
         """How many entries the support has."""
         return sum(self.kind.num_entries((rows, d_in), self.density) for rows in self.parts)
@@ -103,6 +107,72 @@ class Sparse:
             ]
         )
 
+    def support(self, weight: Tensor) -> Support:
+        """The support for a layer whose weight (d_out, d_in) was this: the weight does not matter."""
+        return self.draw(weight.shape[1])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chosen:
+    """factor * scatter(values, support): a few values on a support that is chosen by looking at the layer's weight.
+
+    Each range of rows gets `entries` entries, so Q and V inside a fused projection get as many as two separate
+    matrices. A chosen support cannot be drawn again from the seed, since the weight it was chosen from is gone or
+    rounds otherwise elsewhere: it is saved wherever the values are, and given back in `given`.
+    """
+
+    choice: Choice
+    """The rule; see `fallow.supports.choices.choose`."""
+
+    entries: int
+    """Entries in each range of rows."""
+
+    rank: int
+    """Of the low-rank part, for a rule that asks what low rank leaves over."""
+
+    key: Key
+    rows: tuple[tuple[int, int], ...]
+    """(first, one after the last) of each range."""
+
+    start: Start = Zeros()
+    """How the values begin."""
+
+    factor: float = 1.0
+    """Scale of the values in the sum, alpha / rank where the whole update is scaled."""
+
+    fisher: Tensor | None = field(default=None, compare=False)
+    """Mean squared gradients (d_out, d_in), for the rule that goes by them."""
+
+    given: Support | None = field(default=None, compare=False)
+    """The support, when it was chosen before."""
+
+    def num_entries(self, d_in: int) -> int:
+        """How many entries the support has."""
+        return self.entries * len(self.rows)
+
+    def draw(self, d_in: int) -> Support:
+        """The support that was given; there is no other way to it without the weight."""
+        if self.given is None:
+            raise UserError(f"the support of {self.key.name} was chosen from a weight, and has to be loaded with it")
+        return self.given
+
+    def support(self, weight: Tensor) -> Support:
+        """The support for a layer whose weight (d_out, d_in) was this."""
+        if self.given is not None:
+            return self.given
+        d_in, found = weight.shape[1], []
+        for number, (first, last) in enumerate(self.rows):
+            inside = choose(
+                self.choice,
+                weight[first:last],
+                entries=self.entries,
+                rank=self.rank,
+                key=self.key.child(number),
+                fisher=None if self.fisher is None else self.fisher[first:last],
+            )
+            found.append(inside + first * d_in)
+        return Support.from_flat((weight.shape[0], d_in), torch.cat(found).numpy())
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Terms:
@@ -110,15 +180,21 @@ class Terms:
 
     base: Base | None = None
     low_rank: LowRank | None = None
-    sparse: Sparse | None = None
+    sparse: Sparse | Chosen | None = None
 
     def __post_init__(self) -> None:
         """Refuse a weight without terms."""
         if self.base is None and self.low_rank is None and self.sparse is None:
             raise UserError("a weight needs at least one term: base, low_rank or sparse")
 
+    def with_support(self, given: Support | None, fisher: Tensor | None) -> "Terms":
+        """The same terms, with what a chosen support comes from: itself, chosen before, or gradients."""
+        if not isinstance(self.sparse, Chosen):
+            return self
+        return replace(self, sparse=replace(self.sparse, given=given, fisher=fisher))
+
     def unscaled(self) -> "Terms":
         """The same terms, with sparse values that start as the layer's weight is, if they start from it."""
-        if self.sparse is None or not isinstance(self.sparse.start, FromWeight):
+        if not isinstance(self.sparse, Sparse) or not isinstance(self.sparse.start, FromWeight):
             return self
         return replace(self, sparse=replace(self.sparse, start=FromWeight()))

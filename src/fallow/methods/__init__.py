@@ -3,9 +3,10 @@
 from fallow.methods.base import Method
 from fallow.methods.bitfit import BitFit
 from fallow.methods.dense import Dense
+from fallow.methods.dsee import DSEE
 from fallow.methods.lora import LoRA
 from fallow.methods.registry import method_of, registry
 from fallow.methods.sparse import Sparse
 from fallow.methods.top import Top
 
-__all__ = ["BitFit", "Dense", "LoRA", "Method", "Sparse", "Top", "method_of", "registry"]
+__all__ = ["DSEE", "BitFit", "Dense", "LoRA", "Method", "Sparse", "Top", "method_of", "registry"]

@@ -18,6 +18,8 @@ class Method(ABC):
     """A line of work as settings. Subclasses are frozen dataclasses whose fields are the settings a recipe can give."""
 
     name: ClassVar[str]
+    chooses: ClassVar[bool] = False
+    """Whether supports are chosen by looking at the weights, so that they have to be kept."""
 
     def __post_init__(self) -> None:
         """Check the types of the settings; a subclass that checks more calls this first."""

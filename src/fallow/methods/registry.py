@@ -6,6 +6,7 @@ from fallow.errors import UserError, unknown
 from fallow.methods.base import Method
 from fallow.methods.bitfit import BitFit
 from fallow.methods.dense import Dense
+from fallow.methods.dsee import DSEE
 from fallow.methods.lora import LoRA
 from fallow.methods.sparse import Sparse
 from fallow.methods.top import Top
@@ -14,6 +15,7 @@ registry: dict[str, type[Method]] = {
     "dense": Dense,
     "sparse": Sparse,
     "lora": LoRA,
+    "dsee": DSEE,
     "bitfit": BitFit,
     "top": Top,
 }

@@ -1,7 +1,20 @@
 """Which entries of a weight exist: kinds of support, how they are drawn, their compact form, densities by layer."""
 
+from fallow.supports.choices import Choice, choose
 from fallow.supports.densities import DISTRIBUTIONS, layer_densities
 from fallow.supports.kinds import Block, Kind, NofM, Uniform, Vector, kind_of
 from fallow.supports.support import Support
 
-__all__ = ["DISTRIBUTIONS", "Block", "Kind", "NofM", "Support", "Uniform", "Vector", "kind_of", "layer_densities"]
+__all__ = [
+    "DISTRIBUTIONS",
+    "Block",
+    "Choice",
+    "Kind",
+    "NofM",
+    "Support",
+    "Uniform",
+    "Vector",
+    "choose",
+    "kind_of",
+    "layer_densities",
+]

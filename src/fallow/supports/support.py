@@ -57,6 +57,20 @@ class Support:
         )
 
     @classmethod
+    def from_positions(cls, shape: tuple[int, int], positions: Tensor) -> "Support":
+        """From row-major positions in any order.
+
+        Raises:
+            ValueError: one of them is outside the matrix or there twice.
+        """
+        flat = positions.to(torch.int64).sort().values
+        if flat.numel() and (int(flat[0]) < 0 or int(flat[-1]) >= shape[0] * shape[1]):
+            raise ValueError(f"a position lies outside a matrix of {shape[0]} x {shape[1]}")
+        if bool((flat.diff() == 0).any()):
+            raise ValueError(f"a position of a matrix of {shape[0]} x {shape[1]} is named twice")
+        return cls.from_flat(shape, flat.cpu().numpy())
+
+    @classmethod
     def meta(cls, shape: tuple[int, int], nnz: int) -> "Support":
         """Sizes without contents, for models on the meta device."""
         return cls(
@@ -77,6 +91,11 @@ class Support:
             torch.cat(pointers).to(pointer_dtype(nnz)),
             torch.cat([part.columns for part in parts]),
         )
+
+    @property
+    def num_positions(self) -> int:
+        """Entries of the whole matrix, d_out * d_in."""
+        return self.shape[0] * self.shape[1]
 
     @property
     def nnz(self) -> int:
