@@ -111,6 +111,9 @@ class Stream:
         size = len(mine) // num_micro
         return [sequences(mine[i * size : (i + 1) * size]) for i in range(num_micro)]
 
+    def observe(self, metrics: dict[str, float]) -> dict[str, float]:
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         return {"position": self.position}
 

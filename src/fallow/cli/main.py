@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("fallow.cli.compare", "What changed between two models, matrix by matrix."),
     "report": ("fallow.cli.report", "One page for a run or several: tables, curves, spread over seeds."),
     "tables": ("fallow.cli.tables", "Recompute published tables from our own accounting."),
+    "reference": ("fallow.cli.reference", "Predict the losses of another model size, for a mixture that follows them."),
     "doctor": ("fallow.cli.doctor", "Check the installation and the machine."),
 }
 """Command -> its module and its line in the help. A new command is one line here."""

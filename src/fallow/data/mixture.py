@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fallow.data.batch import Batch, Dataset, collate
+from fallow.data.proportions import Fixed, Proportions
 from fallow.errors import UserError
 from fallow.random import Key, permutation_index
 
@@ -21,7 +22,8 @@ class Mixture:
     weight / sum of weights. Within a source, samples follow a random permutation keyed by (seed, source, epoch), walked
     by a cursor: every sample is seen exactly once before any is seen again. So the global batch is a pure function of
     (seed, position, cursors), the same for every number of processes, and neither resuming nor a long epoch costs
-    anything. Rank r takes samples r, r + world, r + 2 world, ... of it.
+    anything. Rank r takes samples r, r + world, r + 2 world, ... of it. Where `proportions` move with the losses, the
+    shares are part of the state.
 
     Args:
         sources: (name, data set, weight) of each source.
@@ -29,19 +31,26 @@ class Mixture:
         batch: sequences in a global batch, over all processes.
         rank: this process.
         world: number of processes; must divide `batch`.
+        proportions: shares of the sources that validations may move; by default they stay as the weights say.
 
     Raises:
         UserError: no source, an empty one, two of one name, or a world that does not divide the batch.
     """
 
     def __init__(
-        self, sources: Sequence[tuple[str, Dataset, float]], *, seed: int, batch: int, rank: int = 0, world: int = 1
+        self,
+        sources: Sequence[tuple[str, Dataset, float]],
+        *,
+        seed: int,
+        batch: int,
+        rank: int = 0,
+        world: int = 1,
+        proportions: Proportions | None = None,
     ) -> None:
         _check(sources, batch, rank, world)
         self.sources = tuple(sources)
         self.seed, self.batch, self.rank, self.world = seed, batch, rank, world
-        weights = np.array([weight for _, _, weight in sources], dtype=np.float64)
-        self._upper = np.cumsum(weights / weights.sum())
+        self.proportions = proportions or Fixed([weight for _, _, weight in sources])
         self._draws = Key(seed, "mixture/source")
         self._position = 0
         self._cursors = [0] * len(sources)
@@ -67,6 +76,8 @@ class Mixture:
     def fingerprint(self) -> str:
         """Changes when the stream would: other data, order, weights or batch. Not with the number of processes."""
         facts = [self.seed, self.batch, [(name, data.fingerprint, weight) for name, data, weight in self.sources]]
+        if self.proportions.identity is not None:
+            facts.append(self.proportions.identity)
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
     def next_batches(self, num_micro: int) -> list[Batch]:
@@ -85,14 +96,23 @@ class Mixture:
         edges = [round(i * share / num_micro) for i in range(num_micro + 1)]
         return [self._load(picked[a:b]) for a, b in pairwise(edges)]
 
+    def observe(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Let the shares follow a validation, from the next batch on; returns what there is to say about each source.
+
+        Every process must be given the same numbers.
+        """
+        return self.proportions.observe(metrics)
+
     def state_dict(self) -> dict[str, Any]:
         """Where the stream stands; plain numbers and names."""
         named = zip(self.sources, self._cursors, self._epochs, strict=True)
-        return {
+        state = {
             "position": self._position,
             "sources": {source[0]: {"cursor": cursor, "epoch": epoch} for source, cursor, epoch in named},
             "fingerprint": self.fingerprint,
         }
+        shares = self.proportions.state_dict()
+        return {**state, "shares": shares} if shares else state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go to where `state` was taken, also when it was taken with another number of processes; replays nothing.
@@ -110,11 +130,13 @@ class Mixture:
         for i, (name, _, _) in enumerate(self.sources):
             self._cursors[i] = int(state["sources"][name]["cursor"])
             self._epochs[i] = int(state["sources"][name]["epoch"])
+        self.proportions.load_state_dict(state.get("shares", {}))
 
     def _next_indices(self) -> list[tuple[int, int]]:
         """(source, index in it) of each sample of the next global batch; moves the cursors."""
         draws = self._draws.uniform(self.batch, start=self._position)
-        chosen = np.searchsorted(self._upper, draws, side="right").clip(max=len(self.sources) - 1).tolist()
+        upper = np.cumsum(self.proportions.shares)
+        chosen = np.searchsorted(upper, draws, side="right").clip(max=len(self.sources) - 1).tolist()
         picked: list[tuple[int, int]] = []
         for number in chosen:
             name, dataset, _ = self.sources[number]

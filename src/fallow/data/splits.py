@@ -14,6 +14,7 @@ from fallow.data.index import INDEX
 from fallow.data.mixture import Mixture
 from fallow.data.pairs import PairDataset
 from fallow.data.prepare import Progress, prepare_source, refuse_altered
+from fallow.data.proportions import Proportions
 from fallow.data.settings import Data, PairData, TextData, TextSource, TokenizerSettings
 from fallow.data.shards import Shards
 from fallow.data.sources import read_source
@@ -43,15 +44,16 @@ class Splits:
     report: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
 
-    def mixture(self, batch: int, *, rank: int = 0, world: int = 1) -> Mixture:
+    def mixture(self, batch: int, *, rank: int = 0, world: int = 1, proportions: Proportions | None = None) -> Mixture:
         """The stream of training batches.
 
         Args:
             batch: sequences in a global batch.
             rank: this process.
             world: number of processes.
+            proportions: shares of the sources that move with the losses; by default they are fixed.
         """
-        return Mixture(self.train, seed=self.seed, batch=batch, rank=rank, world=world)
+        return Mixture(self.train, seed=self.seed, batch=batch, rank=rank, world=world, proportions=proportions)
 
 
 def open_data(

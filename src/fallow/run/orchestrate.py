@@ -4,8 +4,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from fallow.folder import load
 from fallow.hf.card import model_card
 from fallow.run.finished import Finished
 from fallow.run.judging import judge
+from fallow.run.main_first import main_first
 from fallow.run.output import Output
 from fallow.run.pace import Pace, spoken
 from fallow.run.recipe import Recipe
@@ -85,7 +85,7 @@ def _run(recipe: Recipe, chosen: Sequence[str], mesh: Mesh, *, restart: bool, qu
     if any(isinstance(recipe.datasets[s.dataset], PairData) and s.evaluate.profile == PLAIN for s in judged):
         require_sacrebleu()
     output = Output(Path(recipe.output))
-    with _main_first(mesh) as is_main:
+    with main_first(mesh) as is_main:
         if is_main:
             output.claim(recipe, restart=restart)
         datasets = [recipe.dataset(name) for name in recipe.datasets]
@@ -195,7 +195,7 @@ def _open(bench: Bench, stage: Stage, opened: dict[tuple[str, int], Splits]) -> 
     key = (stage.dataset, stage.seed)
     if key not in opened:
         data: Data = bench.recipe.dataset(stage.dataset)
-        with _main_first(bench.mesh) as is_main:
+        with main_first(bench.mesh) as is_main:
             opened[key] = open_data(
                 data,
                 bench.tokenizer,
@@ -249,25 +249,6 @@ def _report(bench: Bench, results: dict[str, Any], seconds: float, *, quiet: boo
         f"\n{seconds / 60:.1f} minutes. Results: {folder / 'results.json'}\n"
         f"Report:  {(folder / 'report.html').resolve()}"
     )
-
-
-@contextmanager
-def _main_first(mesh: Mesh) -> Iterator[bool]:
-    """The main process goes through the block first, the others after it; an error of the main process ends all."""
-    if mesh.is_main:
-        problem: str | None = None
-        try:
-            yield True
-        except UserError as error:
-            problem = str(error)
-            raise
-        finally:
-            mesh.broadcast_object(problem)
-        return
-    problem = mesh.broadcast_object(None)
-    if problem is not None:
-        raise UserError(problem)
-    yield False
 
 
 def _speaker(mesh: Mesh) -> Any:

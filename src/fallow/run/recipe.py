@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from fallow.config import Override, apply_overrides, from_dict, to_dict
+from fallow.data.proportions import check_references
 from fallow.data.settings import Data, PairData, TextData, TokenizerSettings
 from fallow.errors import UserError, nearest, unknown
 from fallow.evaluate.evaluation import Evaluation
@@ -101,6 +102,7 @@ class Recipe:
                 f"{place}.validation.every has no effect: nothing of {stage.dataset} is held out. "
                 f"Write datasets.{stage.dataset}.{what}, or remove it."
             )
+        self._check_mixture(stage, place, data, earlier)
         positions = self._positions(stage)
         if positions and data.context > positions:
             raise UserError(
@@ -124,6 +126,34 @@ class Recipe:
                 f"{place}.perplexity has no effect: nothing of {stage.dataset} is held out. "
                 f"Write datasets.{stage.dataset}.valid_share: 0.05, or remove it."
             )
+
+    def _check_mixture(self, stage: Stage, place: str, data: Data, earlier: list[str]) -> None:
+        """A mixture that follows losses needs domains, a held-out text of each, and looks at it."""
+        mixing = stage.mixture
+        if mixing.rule == "fixed":
+            return
+        if not isinstance(data, TextData):
+            raise UserError(f"{place}.mixture has no effect on {stage.dataset}, which has no domains. Remove it.")
+        for key, name in (("references.stage", mixing.references.stage), ("start", mixing.start)):
+            if name and name not in earlier:
+                raise UserError(f"{place}.mixture.{key} is {name}, but {self._why_not(name, stage.name, earlier)}")
+        if not stage.validation.every:
+            raise UserError(
+                f"{place}.mixture follows validations, but validation.every is missing. Write every: {{steps: 50}}."
+            )
+        names = [source.name for source in data.sources]
+        held_out = names if data.valid_share else [source.name for source in data.valid]
+        for name in names:
+            if name not in held_out:
+                raise UserError(
+                    f"{place}.mixture follows the loss of each domain, but datasets.{stage.dataset} has no held-out "
+                    f"text of {name}. Add it to valid with domain: {name}, or write valid_share."
+                )
+        if mixing.references.losses:
+            try:
+                check_references(mixing.references.losses, names)
+            except UserError as error:
+                raise UserError(f"{place}.mixture.references: {error}") from None
 
     def _why_not(self, source: str, name: str, earlier: list[str]) -> str:
         if source == name:
@@ -165,6 +195,7 @@ class Recipe:
             stage = self.stage(wanted.pop())
             found.add(stage.name)
             wanted += [stage.model.stage] if stage.model.stage else []
+            wanted += stage.mixture.stages()
         return [stage.name for stage in self.stages if stage.name in found]
 
     def dataset(self, name: str) -> Data:

@@ -8,6 +8,7 @@ from typing import Any
 from fallow import __version__
 from fallow.config import to_dict
 from fallow.evaluate.scoring import as_printed
+from fallow.report.mixture import mixtures_of
 from fallow.run.domains import by_domain
 from fallow.run.notes import TEXT_SCORES, notes_of
 from fallow.run.recipe import Recipe
@@ -54,6 +55,7 @@ def collect(recipe: Recipe, records: Mapping[str, Record], logs: Mapping[str, Se
         "rows": rows,
         "domains": by_domain(done, records),
         "curves": [curve for stage in done for curve in _curves(stage, logs[stage.name])],
+        "mixtures": mixtures_of({stage.label: logs[stage.name] for stage in done}),
         "samples": _samples(done, records),
         "notes": notes_of(recipe, done, records),
         "stages": {name: _without_samples(record) for name, record in records.items()},

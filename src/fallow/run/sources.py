@@ -1,5 +1,6 @@
 """The model that a stage begins with."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from fallow.files import read_json
 from fallow.folder import build, check_causal, check_config, is_unmerged, load, load_stock
 from fallow.linear.inputs import dense_weight
 from fallow.methods.base import reparam_layers
+from fallow.methods.dense import Dense
 from fallow.methods.sparse import wake
-from fallow.run.stage import Stage
+from fallow.run.stage import ModelSource, Stage
 
 RECORD = "fallow-stage.json"
 """Beside a finished model: how it was trained. Hugging Face ignores it, the next stage reads it."""
@@ -53,6 +55,16 @@ def initial_model(stage: Stage, folder_of_stage: Path | None, tokenizer: Any) ->
     convert(model, stage.method, targets=stage.targets, seed=stage.seed, pretrained=path is not None)
     _refuse_lost_weights(model, originals, before, stage)
     return model
+
+
+def reference_model(path: str, folder_of_stage: Path | None, tokenizer: Any, stage: Stage) -> nn.Module:
+    """The model that a stage's reference losses are measured on: a folder, `hub:owner/name`, or an earlier stage's.
+
+    Raises:
+        UserError: there is no model, or the tokenizer is not its own.
+    """
+    source = replace(stage, model=ModelSource(path=path) if path else stage.model, method=Dense())
+    return initial_model(source, folder_of_stage, tokenizer)
 
 
 def _loaded(path: Path, *, again: bool) -> nn.Module:

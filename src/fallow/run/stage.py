@@ -12,6 +12,7 @@ from fallow.errors import UserError, nearest
 from fallow.evaluate.evaluation import Evaluation
 from fallow.methods import Method
 from fallow.methods.registry import registry
+from fallow.run.mixing import Mixing
 from fallow.train.settings import BatchSize, Checkpointing, Duration, LoopSettings, Optimizer, Schedule, Validation
 
 INHERIT = -1
@@ -89,6 +90,9 @@ class Stage:
 
     validation: Validation = Validation()
     """When to look at held-out data, and which weights to keep."""
+
+    mixture: Mixing = Mixing()
+    """Whether the shares of the data set's sources follow the losses."""
 
     checkpoint: Checkpointing = Checkpointing()
     """When to save, to continue after a crash."""

@@ -12,6 +12,7 @@ from fallow.accounting.flops import count_flops
 from fallow.accounting.memory import measure_memory
 from fallow.conversion import RECORD, merge
 from fallow.counting import count
+from fallow.data.proportions import Proportions
 from fallow.data.splits import Splits
 from fallow.data.tokenizer import tokenizer_fingerprint
 from fallow.evaluate.perplexity import perplexity, pooled
@@ -19,8 +20,10 @@ from fallow.files import refuse_full_disk, write_json
 from fallow.methods.base import reparam_layers
 from fallow.methods.registry import method_to_dict
 from fallow.run import sources
+from fallow.run.main_first import main_first
 from fallow.run.output import Output
 from fallow.run.recipe import Recipe
+from fallow.run.references import proportions_of
 from fallow.run.stage import Stage
 from fallow.train import Loop, Mesh
 from fallow.train.callbacks import Callback, Console, JsonLog, Signals, TensorBoard, TimingLog
@@ -66,7 +69,8 @@ def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) 
     counts, path = count(model), "stock layers"
     if layers:
         path = next(iter(reparam_layers(model).values())).path
-    mixture = splits.mixture(stage.batch.sequences, rank=mesh.rank, world=mesh.world)
+    proportions = _proportions(bench, stage, splits, folder)
+    mixture = splits.mixture(stage.batch.sequences, rank=mesh.rank, world=mesh.world, proportions=proportions)
     loop = Loop(
         model,
         stage.method,
@@ -97,6 +101,8 @@ def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) 
         "processes": mesh.world,
         "path": path,
     }
+    if shares := mixture.proportions.state_dict():
+        numbers["shares"] = shares
     merged = _whole(bench, stage, loop.model)
     if merged is not None:
         merge(merged)
@@ -108,6 +114,28 @@ def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) 
 def _initial(bench: Bench, stage: Stage) -> nn.Module:
     source = bench.output.model(stage.model.stage) if stage.model.stage else None
     return sources.initial_model(stage, source, bench.tokenizer)
+
+
+def _proportions(bench: Bench, stage: Stage, splits: Splits, folder: Path) -> Proportions | None:
+    """How the shares of the data move; the main process finds the reference losses, the others read them."""
+
+    def measure(model: nn.Module) -> dict[str, float]:
+        bench.say(f"  measuring reference losses of {', '.join(splits.valid)}")
+        validate = _validation(model.to(bench.mesh.device), splits, stage, None)
+        assert validate is not None
+        return validate()
+
+    def model_of(path: str, name: str) -> nn.Module:
+        return sources.reference_model(path, bench.output.model(name) if name else None, bench.tokenizer, stage)
+
+    def record_of(name: str) -> dict[str, Any]:
+        return bench.output.finished(bench.output.stage(name)) or {}
+
+    weights = {name: weight for name, _, weight in splits.train}
+    with main_first(bench.mesh):
+        return proportions_of(
+            stage, weights, folder=folder, record_of=record_of, reference_model=model_of, measure=measure
+        )
 
 
 def _callbacks(recipe: Recipe, folder: Path, title: str) -> list[Callback]:
@@ -123,7 +151,9 @@ def _identity(recipe: Recipe, stage: Stage) -> dict[str, Any]:
     return {**{k: v for k, v in whole.items() if k != "stages"}, "stage": whole["stages"][position]}
 
 
-def _validation(model: nn.Module, splits: Splits, stage: Stage, mesh: Mesh) -> Callable[[], dict[str, float]] | None:
+def _validation(
+    model: nn.Module, splits: Splits, stage: Stage, mesh: Mesh | None
+) -> Callable[[], dict[str, float]] | None:
     """Loss on every held-out set, and over all of their tokens."""
     if not splits.valid:
         return None

@@ -108,6 +108,8 @@ class Loop:
         self.model.train()
         try:
             self.tell("on_start")
+            if self.settings.validation.first and self.num_steps_done == 0:
+                self.run_validation()
             while not self.is_done and not self.is_stopped:
                 self.tell("on_step", self.step())
                 if self.is_due(self.plan.validate_every):
@@ -225,6 +227,7 @@ class Loop:
         reshard(self.model)
         self.model.train()
         metrics = self.mesh.broadcast_object({name: float(value) for name, value in measured.items()})
+        metrics |= self.mixture.observe(metrics)
         is_best = self.validation.add(self.num_steps_done, metrics)
         if is_best and self.settings.validation.keep == "best":
             self.best_weights.save(self.num_steps_done, model_tensors(self.model))

@@ -23,6 +23,10 @@ class Stream(Protocol):
         """This process's share of the next global batch, in `num_micro` micro-batches."""
         ...
 
+    def observe(self, metrics: dict[str, float], /) -> dict[str, float]:
+        """Called with what each validation measured, the same on all processes; what it says joins the measurements."""
+        ...
+
     def state_dict(self) -> dict[str, Any]:
         """Where the stream stands, as JSON values."""
         ...

@@ -215,6 +215,10 @@ class Validation:
     max_batches: int = 0
     """Use at most this many batches of each held-out set. 0 for all."""
 
+    first: bool = False
+    """Validate before the first step, too: shows the model that the stage begins with, and lets a mixture that follows
+    the losses choose its first shares."""
+
     def __post_init__(self) -> None:
         if self.keep not in ("last", "best"):
             raise UserError(f"keep: {unknown('choice', self.keep, ('last', 'best'))}")
