@@ -3,6 +3,8 @@
 import contextlib
 import json
 import sys
+import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +71,25 @@ def losses(folder: Path) -> list[float]:
     return [line["loss"] for line in lines if "loss" in line]
 
 
+def waited(mesh: Mesh) -> bool:
+    """The main process takes longer than collectives may, as when it decodes; the other waits for its word."""
+    c10d = torch.distributed.distributed_c10d
+    c10d._set_pg_timeout(timedelta(seconds=0.5))
+    if mesh.is_main:
+        time.sleep(1.5)
+    try:
+        return bool(mesh.broadcast_object(mesh.is_main))
+    finally:
+        c10d._set_pg_timeout(timedelta(minutes=5))
+
+
 def main(folder: Path) -> None:
     mesh = Mesh.start("cpu")
     seen: dict[str, Any] = {"world": mesh.world}
     seen["sum"], seen["any"] = mesh.sum(mesh.rank + 1.0), mesh.any(mesh.rank == 1)
     seen["object"] = mesh.broadcast_object({"from": mesh.rank})
     seen["gather"] = mesh.gather(mesh.rank)
+    seen["waited"] = waited(mesh)
 
     # The same losses as one process, without dropout.
     run = loop(folder / "two", settings(**LONG), mesh=mesh, dropout=0.0)

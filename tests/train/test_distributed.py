@@ -28,6 +28,7 @@ def test_processes_agree(two: Any) -> None:
     _, seen = two
     assert (seen["world"], seen["sum"], seen["any"]) == (2, 3.0, True)
     assert (seen["object"], seen["gather"]) == ({"from": 0}, [0, 1])
+    assert seen["waited"]
 
 
 def test_losses_are_those_of_one_process(two: Any, tmp_path: Path) -> None:

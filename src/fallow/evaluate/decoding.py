@@ -18,8 +18,8 @@ class Decoding:
     """
 
     decoder: Literal["generate", "lora"] = "generate"
-    """Who searches. `generate`: transformers. `lora`: our own search by the rules of the code released with LoRA, which
-    DSEE and SPDF were judged with: n-grams are banned in the generated text only and before the softmax, a text ends at
+    """Who searches. `generate`: transformers. `lora`: our own search by the rules of the code released with LoRA, whose
+    pipeline DSEE and SPDF follow: n-grams are banned in the generated text only and before the softmax, a text ends at
     the end token or a blank line, and beams that end leave their place empty for a step."""
 
     num_beams: int = 1

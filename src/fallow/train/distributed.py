@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -10,6 +11,8 @@ import torch.distributed as dist
 from torch import nn
 
 from fallow.errors import UserError
+
+_PATIENCE = timedelta(days=7)
 
 
 class Mesh:
@@ -107,11 +110,13 @@ class Mesh:
             self.close()
 
     def _host_group(self) -> Any:
-        """A gloo group for pickled objects; with GPUs the default group would send them through device memory."""
-        if self.device.type != "cuda":
-            return None
+        """A gloo group for pickled objects; with GPUs the default group would send them through device memory.
+
+        It waits for days: while the main process tokenises or decodes, the others wait for its word, and the half hour
+        of the default group would end the run. A process that dies still ends it, as torchrun stops the others.
+        """
         if not hasattr(self, "_gloo"):
-            self._gloo = dist.new_group(backend="gloo")
+            self._gloo = dist.new_group(backend="gloo", timeout=_PATIENCE)
         return self._gloo
 
 
