@@ -146,3 +146,35 @@ def test_texts_of_another_model_in_the_folder_are_not_taken(output: Path, recipe
     texts.write_text("\n".join(foreign) + "\n")
     assert main(["run", str(recipe), "--output", str(again)]) == 0
     assert scores(again, "tune") == scores(output, "tune")
+
+
+def test_another_evaluate_section_judges_anew_and_trains_nothing(output: Path, recipe: Path, tmp_path: Path) -> None:
+    again = tmp_path / "run"
+    shutil.copytree(output, again)
+    kept = ["pretrain/stage.json", "pretrain/model/model.safetensors", "tune/model/model.safetensors", "tune/log.jsonl"]
+    before = {name: ((again / name).read_bytes(), (again / name).stat().st_mtime_ns) for name in kept}
+    command = ["run", str(recipe), "--output", str(again), "--stages.tune.evaluate.decoding.num_beams", "1"]
+    assert main(command) == 0
+    assert {name: ((again / name).read_bytes(), (again / name).stat().st_mtime_ns) for name in kept} == before
+    first, second = (json.loads((folder / "tune" / "stage.json").read_text()) for folder in (output, again))
+    assert second["scores"]["decoding"]["words"] == "lora, greedy, at most 5 new tokens"
+    assert second["scores"]["loss"] == pytest.approx(first["scores"]["loss"], rel=1e-6)
+    assert second["training"] == first["training"] and second["data"] == first["data"]
+    assert "lora, greedy" in (again / "tune" / "model" / "README.md").read_text()
+    assert "lora, greedy" in (again / "report.html").read_text()
+    assert "num_beams: 1" in (again / "tune" / "recipe.yaml").read_text()
+    finished = (again / "tune" / "stage.json").stat().st_mtime_ns
+    assert main(command) == 0
+    assert (again / "tune" / "stage.json").stat().st_mtime_ns == finished
+
+
+def test_a_record_that_does_not_say_how_it_was_judged_is_left_alone(output: Path, recipe: Path, tmp_path: Path) -> None:
+    again = tmp_path / "run"
+    shutil.copytree(output, again)
+    for stage in ("pretrain", "tune"):
+        path = again / stage / "stage.json"
+        record = json.loads(path.read_text())
+        del record["evaluate"]
+        path.write_text(json.dumps(record))
+    assert main(["run", str(recipe), "--output", str(again)]) == 0
+    assert "evaluate" not in json.loads((again / "tune" / "stage.json").read_text())

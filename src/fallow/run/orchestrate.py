@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from fallow.config import to_dict
 from fallow.data.settings import Data, PairData, TextData
 from fallow.data.splits import Splits, open_data, open_tokenizer
@@ -93,7 +95,7 @@ def _run(recipe: Recipe, chosen: Sequence[str], mesh: Mesh, *, restart: bool, qu
     bench = Bench(recipe, output, mesh, tokenizer, say)
     opened: dict[tuple[str, int], Splits] = {}
     for stage in recipe.stages:  # and a pair that is too long must not be found after hours either
-        if stage.name in chosen and output.finished(output.stage(stage.name)) is None:
+        if stage.name in chosen and not _as_asked(stage, output.finished(output.stage(stage.name))):
             _open(bench, stage, opened)
     records, pace = {}, Pace()
     for stage in recipe.stages:
@@ -104,8 +106,11 @@ def _run(recipe: Recipe, chosen: Sequence[str], mesh: Mesh, *, restart: bool, qu
                 records[stage.name] = record
             continue
         place = f"[{chosen.index(stage.name) + 1}/{len(chosen)}] {stage.name}"
-        if record is not None:
+        if record is not None and _as_asked(stage, record):
             say(f"{place}: finished before")
+        elif record is not None:
+            say(f"{place}: trained before, is judged anew: its evaluate section has changed")
+            record = _judged_anew(bench, stage, _open(bench, stage, opened), folder, record)
         else:
             waiting = [s for s in recipe.stages if s.name in chosen and output.finished(output.stage(s.name)) is None]
             left = spoken(pace.left(waiting))
@@ -143,10 +148,32 @@ def _stage(bench: Bench, stage: Stage, splits: Splits, folder: Path) -> dict[str
         trained, chosen = _best_trial(bench, stage, splits, folder)
     else:
         trained = train(bench, stage, splits, folder, stage.name)
+    facts = {"stage": stage.name, "training": trained.numbers, "data": splits.report, **chosen}
+    return _judged(bench, stage, splits, folder, trained.model, facts)
+
+
+def _as_asked(stage: Stage, record: dict[str, Any] | None) -> bool:
+    """Whether a stage is finished, and was judged as the recipe now says. Old records do not say how."""
+    return record is not None and record.get("evaluate", to_dict(stage.evaluate)) == to_dict(stage.evaluate)
+
+
+def _judged_anew(bench: Bench, stage: Stage, splits: Splits, folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """Nothing is trained: the finished model is loaded, and the stage gets other scores."""
+    model = None
+    if bench.mesh.is_main:
+        model = load(folder / "model").float().to(bench.mesh.device)
+        bench.output.begin(stage, folder)
+    return _judged(bench, stage, splits, folder, model, record)
+
+
+def _judged(
+    bench: Bench, stage: Stage, splits: Splits, folder: Path, model: nn.Module | None, facts: dict[str, Any]
+) -> dict[str, Any]:
+    """The record of a stage with its scores; the main process judges, and writes record and card."""
     record: dict[str, Any] = {}
-    if bench.mesh.is_main and trained.model is not None:
-        scores = judge(Finished(trained.model, bench.tokenizer, stage, splits, folder, bench.say))
-        record = {"stage": stage.name, "training": trained.numbers, "scores": scores, "data": splits.report, **chosen}
+    if bench.mesh.is_main and model is not None:
+        scores = judge(Finished(model, bench.tokenizer, stage, splits, folder, bench.say))
+        record = {**facts, "scores": scores, "evaluate": to_dict(stage.evaluate)}
         write_text(folder / "model" / "README.md", model_card(to_dict(bench.recipe), to_dict(stage), record))
         bench.output.finish(folder, record)
     return dict(bench.mesh.broadcast_object(record))

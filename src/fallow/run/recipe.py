@@ -19,7 +19,7 @@ from fallow.run.stage import INHERIT, ModelSource, Stage
 __all__ = ["ModelSource", "Recipe", "Stage", "load"]
 
 _IDENTITY_LEAVES_OUT = ("description", "notes", "output", "root", "device", "trackers")
-_STAGE_IDENTITY_LEAVES_OUT = ("label", "checkpoint")
+_STAGE_IDENTITY_LEAVES_OUT = ("label", "checkpoint", "evaluate")
 
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
@@ -227,7 +227,7 @@ class Recipe:
                     )
 
     def identity(self) -> dict[str, Any]:
-        """The plain values that decide the results: no output folder, labels, or times of saving.
+        """The plain values that decide the weights: no output folder, labels, times of saving, or ways of judging.
 
         Two recipes of equal identity may continue each other's runs.
         """
