@@ -166,8 +166,15 @@ def convert(
     for name, terms in plan.items():  # sizes are checked before anything is changed
         if terms.sparse is not None and not terms.sparse.num_entries(sites[name].shape[1]):
             d_out, d_in = sites[name].shape
+            least = 1 / (d_out * d_in)
             raise UserError(
-                f"this sparsity leaves no entry in {name} ({d_out} x {d_in}). Write at most {1 - 1 / (d_out * d_in):g}"
+                f"this sparsity leaves no entry in {name} ({d_out} x {d_in}). Write at most {1 - least:g} "
+                f"(a density of at least {least:g})"
+            )
+        if pretrained and not terms.keeps_weight:
+            raise UserError(
+                f"method {method.name} keeps nothing of a trained weight such as {name}: it would begin from random "
+                "numbers. Begin with a new model, write base: frozen where the method has it, or use method dense"
             )
     converted = []
     for name, terms in plan.items():

@@ -1,4 +1,4 @@
-"""The table of methods: one row each, and every row passes the whole battery in `test_methods.py`."""
+"""The table of methods: every row passes the battery in `test_methods.py`, and most that in `test_training.py`."""
 
 from dataclasses import dataclass, field
 
@@ -11,6 +11,8 @@ class Row:
     settings: dict[str, object] = field(default_factory=dict)
     density: float = 1.0
     """Share of the entries of a target weight that can differ from zero."""
+    trains: bool = True
+    """Whether `test_training.py` has it too; it is dear, and a row whose terms another row trains can be left out."""
 
     queries_and_values: bool = False
     """Whether these two alone are converted, instead of every layer of the blocks."""
@@ -30,4 +32,12 @@ ROWS = {
     "lora": Row("lora", {"rank": 2, "alpha": 4.0}, queries_and_values=True, rate=1e-2),
     "dsee": Row("dsee", {"rank": 2, "alpha": 4.0, "entries": 5}, queries_and_values=True, rate=1e-2),
     "lora everywhere": Row("lora", {"rank": 2, "alpha": 4.0, "modules": ()}, rate=1e-2),
+    "lowrank": Row("lowrank", {"rank": 8}, trains=False),
+    "sltrain": Row("sltrain", {"rank": 8, "density": 0.1}),
+    "sltrain sparse only": Row("sltrain", {"rank": 0, "density": 0.1}, 0.1, trains=False),
+    "sltrain on a base": Row("sltrain", {"rank": 4, "density": 0.1, "base": "frozen"}, trains=False),
+    "relora": Row("relora", {"rank": 8, "every": 6, "warmup": 2}),
 }
+
+TRAINED = {name: row for name, row in ROWS.items() if row.trains}
+"""Those that are trained on one process and on two, and interrupted."""

@@ -12,13 +12,14 @@ import pytest
 import torch
 
 import fallow
-from fallow.methods.base import reparam_layers
-from fallow.train import Mesh
-from tests.conformance.table import ROWS
-from tests.conformance.training import STEPS, loop, losses
+from fallow.methods import method_of
+from fallow.train import Mesh, Schedule
+from tests.conformance.table import TRAINED
+from tests.conformance.test_methods import absent
+from tests.conformance.training import STEPS, loop, losses, rates
 
 ROOT = Path(__file__).parents[2]
-names = pytest.mark.parametrize("name", ROWS)
+names = pytest.mark.parametrize("name", TRAINED)
 
 
 @pytest.fixture(scope="module")
@@ -43,21 +44,21 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]
 @names
 def test_two_processes_train_as_one(name: str, two: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     folder, seen = two
-    loop(ROWS[name], tmp_path, Mesh()).fit()
+    loop(TRAINED[name], tmp_path, Mesh()).fit()
     one = losses(tmp_path)
     assert len(one) == STEPS and one[-1] < one[0]
-    assert one == pytest.approx(losses(folder / str(list(ROWS).index(name)) / "two"), abs=1e-5)
+    assert one == pytest.approx(losses(folder / str(list(TRAINED).index(name)) / "two"), abs=1e-5)
     assert seen[name] == {"equal supports": True, "resumed bit-identical": True}
 
 
 @names
 def test_one_process_continues_what_two_began(name: str, two: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     folder, _ = two
-    two_of_them = folder / str(list(ROWS).index(name)) / "broken"
+    two_of_them = folder / str(list(TRAINED).index(name)) / "broken"
     # the finished run of two processes is taken over by one: same weights, to rounding of one more forward
-    taken = loop(ROWS[name], two_of_them, Mesh())
+    taken = loop(TRAINED[name], two_of_them, Mesh())
     assert taken.fit().steps == STEPS
-    alone = loop(ROWS[name], tmp_path, Mesh())
+    alone = loop(TRAINED[name], tmp_path, Mesh())
     alone.fit()
     for (key, a), (_, b) in zip(taken.model.named_parameters(), alone.model.named_parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=2e-5, msg=lambda text, key=key: f"{key}: {text}")
@@ -65,12 +66,12 @@ def test_one_process_continues_what_two_began(name: str, two: tuple[Path, dict[s
 
 @names
 def test_interrupted_equals_uninterrupted_and_zeros_stay(name: str, tmp_path: Path) -> None:
-    straight = loop(ROWS[name], tmp_path / "straight", Mesh())
-    zeros = {n: layer.effective_weight().detach() == 0 for n, layer in reparam_layers(straight.model).items()}
+    straight = loop(TRAINED[name], tmp_path / "straight", Mesh())
+    zeros = absent(straight.model)
     straight.fit()
     with contextlib.suppress(InterruptedError):
-        loop(ROWS[name], tmp_path / "broken", Mesh(), crash=10).fit()
-    again = loop(ROWS[name], tmp_path / "broken", Mesh())
+        loop(TRAINED[name], tmp_path / "broken", Mesh(), crash=10).fit()
+    again = loop(TRAINED[name], tmp_path / "broken", Mesh())
     again.fit()
     for (key, a), (_, b) in zip(straight.model.named_parameters(), again.model.named_parameters(), strict=True):
         assert torch.equal(a, b), key
@@ -84,7 +85,12 @@ def test_interrupted_equals_uninterrupted_and_zeros_stay(name: str, tmp_path: Pa
 def test_accumulation_changes_nothing_but_rounding(name: str, tmp_path: Path) -> None:
     found = []
     for micro in (8, 4, 2):
-        loop(ROWS[name], tmp_path / str(micro), Mesh(), micro=micro).fit()
+        loop(TRAINED[name], tmp_path / str(micro), Mesh(), micro=micro).fit()
         found.append(losses(tmp_path / str(micro)))
     assert found[0] == pytest.approx(found[1], abs=1e-5)
     assert found[0] == pytest.approx(found[2], abs=1e-5)
+    curves = [rates(tmp_path / str(micro)) for micro in (8, 4, 2)]
+    assert curves[0] == curves[1] == curves[2]  # a step of the schedule is an update, not a micro-batch
+    method = method_of(TRAINED[name].method, **TRAINED[name].settings)
+    ended = 1e-3 * Schedule().factor(STEPS - 1, STEPS, 2) * method.rate_factor(STEPS - 1)
+    assert len(curves[0]) == STEPS and curves[0][-1] == pytest.approx(ended)

@@ -29,7 +29,7 @@ from fallow.train import (
 )
 from fallow.train.callbacks import JsonLog
 from tests.conformance.families import VOCABULARY, tiny
-from tests.conformance.table import ROWS, Row
+from tests.conformance.table import TRAINED, Row
 
 STEPS = 20
 
@@ -90,6 +90,12 @@ def losses(folder: Path) -> list[float]:
     return [line["loss"] for line in lines if "loss" in line]
 
 
+def rates(folder: Path) -> list[float]:
+    """The rate of every update in a log."""
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [line["lr"] for line in lines if "loss" in line]
+
+
 def support_digests(model: nn.Module) -> dict[str, str]:
     """The checksum of every support."""
     return {n: layer.support.digest() for n, layer in reparam_layers(model).items() if layer.support is not None}
@@ -98,7 +104,7 @@ def support_digests(model: nn.Module) -> dict[str, str]:
 def main(folder: Path) -> None:
     mesh = Mesh.start("cpu")
     seen: dict[str, Any] = {}
-    for number, (name, row) in enumerate(ROWS.items()):
+    for number, (name, row) in enumerate(TRAINED.items()):
         at = folder / str(number)
         torch.manual_seed(100 + mesh.rank)  # supports and factors must not follow the global generator
         straight = loop(row, at / "two", mesh)

@@ -10,6 +10,7 @@ from fallow.linear.inputs import Site, dense_weight, stock_layer
 from fallow.linear.operands import Operands, assemble
 from fallow.linear.paths import path_of, usual_path
 from fallow.linear.paths.factored import low_rank
+from fallow.linear.shares import local, share_of, whole
 from fallow.linear.terms import Chosen, Terms
 from fallow.supports import Support
 
@@ -171,6 +172,23 @@ class ReparamLinear(nn.Module):
         """W, shape (d_out, d_in), in the parameters' type; differentiable."""
         dtype = next(self.parameters()).dtype
         return assemble(self.operands(), dtype)
+
+    @torch.no_grad()
+    def restart(self, number: int) -> None:
+        """The base takes up the low-rank product, and the factors begin anew: A drawn again, B zero; same outputs.
+
+        Args:
+            number: which restart this is, from 1; names the draw.
+        """
+        term, a_ri, b_or = self.terms.low_rank, self.low_rank_a, self.low_rank_b
+        if self.base is None or term is None or a_ri is None or b_or is None:
+            raise ValueError(f"{self.site.name} has no base that could take up a low-rank product")
+        factors = self.operands()._replace(a_ri=whole(a_ri), b_or=whole(b_or)).widened()
+        assert factors.a_ri is not None
+        assert factors.b_or is not None
+        local(self.base).addmm_(local(share_of(self.base, factors.b_or)), factors.a_ri, alpha=factors.scale)
+        a_ri.copy_(share_of(a_ri, term.draw(self.in_features, number)))
+        b_or.zero_()
 
     @torch.no_grad()
     def merge(self) -> nn.Module:

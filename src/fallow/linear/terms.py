@@ -187,6 +187,13 @@ class Terms:
         if self.base is None and self.low_rank is None and self.sparse is None:
             raise UserError("a weight needs at least one term: base, low_rank or sparse")
 
+    @property
+    def keeps_weight(self) -> bool:
+        """Whether the layer's own weight is in the sum at the start: all of it, or what is on the support."""
+        return self.base is not None or (
+            self.low_rank is None and self.sparse is not None and isinstance(self.sparse.start, FromWeight)
+        )
+
     def with_support(self, given: Support | None, fisher: Tensor | None) -> "Terms":
         """The same terms, with what a chosen support comes from: itself, chosen before, or gradients."""
         if not isinstance(self.sparse, Chosen):

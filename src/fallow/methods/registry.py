@@ -8,12 +8,18 @@ from fallow.methods.bitfit import BitFit
 from fallow.methods.dense import Dense
 from fallow.methods.dsee import DSEE
 from fallow.methods.lora import LoRA
+from fallow.methods.lowrank import LowRank
+from fallow.methods.relora import ReLoRA
+from fallow.methods.sltrain import SLTrain
 from fallow.methods.sparse import Sparse
 from fallow.methods.top import Top
 
 registry: dict[str, type[Method]] = {
     "dense": Dense,
     "sparse": Sparse,
+    "lowrank": LowRank,
+    "sltrain": SLTrain,
+    "relora": ReLoRA,
     "lora": LoRA,
     "dsee": DSEE,
     "bitfit": BitFit,

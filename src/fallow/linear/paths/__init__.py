@@ -9,13 +9,17 @@ from fallow.linear.operands import Operands
 from fallow.linear.paths.factored import factored
 from fallow.linear.paths.materialise import materialise
 from fallow.linear.paths.update import update
-from fallow.linear.terms import Terms
+from fallow.linear.terms import Sparse, Terms
 
 Path = Callable[[Tensor, Operands], Tensor]
 """Takes x (..., d_in) and the operands, gives x W^T + bias (..., d_out)."""
 
 PATHS: dict[str, Path] = {"materialise": materialise, "factored": factored, "update": update}
 """The known paths by name."""
+
+
+_FEW = 0.005
+"""Density up to which the products (tokens x entries) of the path `update` are smaller than building a matrix."""
 
 
 def path_of(name: str) -> Path:
@@ -26,6 +30,7 @@ def path_of(name: str) -> Path:
 
 
 def usual_path(terms: Terms) -> str:
-    """The path of a layer for which none is named: an update beside a frozen base never makes a matrix of its own."""
-    small = terms.base is not None and not terms.base.trainable and (terms.low_rank or terms.sparse)
-    return "update" if small else "materialise"
+    """The path of a layer for which none is named: a small update beside a frozen base makes no matrix of its own."""
+    frozen = terms.base is not None and not terms.base.trainable
+    many = isinstance(terms.sparse, Sparse) and terms.sparse.density > _FEW
+    return "update" if frozen and (terms.low_rank or terms.sparse) and not many else "materialise"
