@@ -52,10 +52,10 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
-    kind: (
+    name: (
         architecture,
         {
-            "model_type": kind,
+            "model_type": name.split()[0],
             "num_hidden_layers": 2,
             "hidden_size": 32,
             "intermediate_size": 64,
@@ -66,7 +66,12 @@ ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
             "attention_probs_dropout_prob": 0.0,
         },
     )
-    for kind, architecture in (("bert", "BertForMaskedLM"), ("roberta", "RobertaForMaskedLM"))
+    for name, architecture in (
+        ("bert", "BertForMaskedLM"),
+        ("roberta", "RobertaForMaskedLM"),
+        ("bert classifier", "BertForSequenceClassification"),
+        ("roberta classifier", "RobertaForSequenceClassification"),
+    )
 }
 
 

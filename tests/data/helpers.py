@@ -46,7 +46,7 @@ def story(number: int, num_words: int = 60) -> str:
 class Numbers:
     """A data set whose sample i is the number i: shows which samples were drawn."""
 
-    context = 4
+    context, name = 4, "numbers"
     mean_length = 4.0
 
     def __init__(self, size: int, first: int = 0) -> None:

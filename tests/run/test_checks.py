@@ -6,6 +6,7 @@ import pytest
 
 from fallow.cli.main import main
 from fallow.run import shipped
+from fallow.run.heads import head_of
 from fallow.run.recipe import load
 from fallow.run.sources import check_stage
 from tests.run.tiny import write_recipe
@@ -69,4 +70,5 @@ def test_only_without_a_stage(recipe: Path, tmp_path: Path, capsys: pytest.Captu
 def test_shipped_recipes_fit(name: str) -> None:
     recipe = load(name)
     for stage in recipe.stages:
-        check_stage(stage, recipe.stage(recipe.lineage([stage.name])[0]))
+        root = recipe.stage(recipe.lineage([stage.name])[0])
+        check_stage(stage, root, head_of(recipe.datasets[stage.dataset]))

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fallow.data.batch import IGNORE, Batch, Dataset, Sample, collate
+    from fallow.data.classification import ClassificationDataset
     from fallow.data.mixture import Mixture
     from fallow.data.pairs import Pair, PairDataset
-    from fallow.data.settings import Data, PairData, TextData, TextSource, TokenizerSettings
+    from fallow.data.settings import ClassificationData, Data, PairData, TextData, TextSource, TokenizerSettings
     from fallow.data.splits import Splits, open_data, open_tokenizer, training_texts
     from fallow.data.tokenizer import load_tokenizer, train_tokenizer
     from fallow.data.tokens import TokenDataset
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = [
     "IGNORE",
     "Batch",
+    "ClassificationData",
+    "ClassificationDataset",
     "Data",
     "Dataset",
     "Mixture",
@@ -40,9 +43,10 @@ __all__ = [
 
 _HOMES = {
     "batch": ("IGNORE", "Batch", "Dataset", "Sample", "collate"),
+    "classification": ("ClassificationDataset",),
     "mixture": ("Mixture",),
     "pairs": ("Pair", "PairDataset"),
-    "settings": ("Data", "PairData", "TextData", "TextSource", "TokenizerSettings"),
+    "settings": ("ClassificationData", "Data", "PairData", "TextData", "TextSource", "TokenizerSettings"),
     "splits": ("Splits", "open_data", "open_tokenizer", "training_texts"),
     "tokenizer": ("load_tokenizer", "train_tokenizer"),
     "tokens": ("TokenDataset",),

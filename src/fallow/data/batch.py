@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -51,11 +51,13 @@ class Dataset(Protocol):
     """Sequences that can be asked for by number, each at the cost of one sequence."""
 
     context: int
+    name: str
+    """For messages."""
 
     def __len__(self) -> int: ...
 
-    def sample(self, index: int) -> Sample:
-        """Inputs and labels of one sequence, at most `context` long."""
+    def sample(self, index: int) -> Any:
+        """One sequence, at most `context` long, as `collate` takes it: a `Sample`, or a `LabelSample`."""
         ...
 
     @property
@@ -68,8 +70,8 @@ class Dataset(Protocol):
         """Mean length of a sequence in tokens."""
         ...
 
-    def collate(self, samples: Sequence[Sample], ids: Sequence[str | int] = ()) -> Batch:
-        """Sequences as one batch."""
+    def collate(self, samples: Sequence[Any], ids: Sequence[str | int] = ()) -> Any:
+        """Sequences as one batch: a `Batch`, or a `LabelBatch`."""
         ...
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fallow.data.batch import Batch, Dataset, collate
+from fallow.data.batch import Dataset
 from fallow.data.proportions import Fixed, Proportions
 from fallow.errors import UserError
 from fallow.random import Key, permutation_index
@@ -26,7 +26,7 @@ class Mixture:
     shares are part of the state.
 
     Args:
-        sources: (name, data set, weight) of each source.
+        sources: (name, data set, weight) of each source; all of one kind.
         seed: another seed, another order.
         batch: sequences in a global batch, over all processes.
         rank: this process.
@@ -80,7 +80,7 @@ class Mixture:
             facts.append(self.proportions.identity)
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
-    def next_batches(self, num_micro: int) -> list[Batch]:
+    def next_batches(self, num_micro: int) -> list[Any]:
         """This process's share of the next global batch.
 
         Args:
@@ -148,9 +148,9 @@ class Mixture:
         self._position += self.batch
         return picked
 
-    def _load(self, picked: list[tuple[int, int]]) -> Batch:
+    def _load(self, picked: list[tuple[int, int]]) -> Any:
         samples = [self.sources[number][1].sample(index) for number, index in picked]
-        return collate(samples, [f"{self.sources[number][0]}:{index}" for number, index in picked])
+        return self.sources[0][1].collate(samples, [f"{self.sources[number][0]}:{index}" for number, index in picked])
 
 
 def _check(sources: Sequence[tuple[str, Dataset, float]], batch: int, rank: int, world: int) -> None:

@@ -9,6 +9,7 @@ from fallow.errors import UserError, unknown
 
 EMBEDDED = ("embedded:stdlib", "embedded:reference")
 FORMATS = ("e2e", "webnlg", "dart", "curation", "jsonl", "embedded")
+TASK_NAMES = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,7 +183,70 @@ class PairData:
             raise UserError(f"cut has no effect with overflow {self.overflow}. Remove it, or write overflow: cut.")
 
 
-Data = TextData | PairData
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassificationData:
+    """Texts with one label each: a task of GLUE from its published files. The model gets a head for the task.
+
+    >>> ClassificationData(task="rte", train=("train.tsv",), valid=("dev.tsv",), context=128).roles()
+    {'train': ('train.tsv',), 'valid': ('dev.tsv',), 'mismatched': (), 'test': ()}
+    """
+
+    kind: Literal["classification"] = "classification"
+    """Always `classification`."""
+
+    task: Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte"]
+    """Which task of GLUE: it says how files are written, what the labels are, the loss and the metrics."""
+
+    train: tuple[str, ...]
+    """Files to train on (.tsv or .tsv.gz), read one after another."""
+
+    valid: tuple[str, ...] = ()
+    """Files to validate on, read one after another: for CoLA the in-domain and the out-of-domain development sets are
+    GLUE's one. For MNLI the matched set."""
+
+    mismatched: tuple[str, ...] = ()
+    """MNLI only: the mismatched set to validate on, reported beside the matched one."""
+
+    test: tuple[str, ...] = ()
+    """Files with labels to judge the finished model on. GLUE keeps the labels of its own test sets; without this, the
+    validation files are taken."""
+
+    context: int
+    """Largest length of a sequence in tokens, marks included. 128 is usual."""
+
+    overflow: Literal["error", "cut", "drop"] = "error"
+    """What to do with an example that is longer than `context`: stop, cut the end of the longer text as GLUE's scripts
+    do, or leave the example out. The report counts both."""
+
+    max_examples: int = 0
+    """Take at most this many training examples, spread evenly over the files. 0 takes all."""
+
+    max_valid: int = 0
+    """Look at no more than this many examples of each held-out set, spread evenly. 0 takes all, as GLUE does."""
+
+    def __post_init__(self) -> None:
+        if self.task not in TASK_NAMES:
+            raise unknown("task", str(self.task), TASK_NAMES)
+        if self.overflow not in ("error", "cut", "drop"):
+            raise unknown("overflow", str(self.overflow), ("error", "cut", "drop"))
+        _check_context(self.context)
+        for key in ("max_examples", "max_valid"):
+            if getattr(self, key) < 0:
+                raise UserError(f"{key} is {getattr(self, key)}, but it must be at least 0 (0 takes all).")
+        if not self.train:
+            raise UserError("train is empty, but a task needs a file to train on. Write train: [FILE].")
+        if self.task != "mnli" and self.mismatched:
+            raise UserError(f"mismatched has no effect with task {self.task}; only mnli has two sets. Remove it.")
+        for role, files in self.roles().items():
+            if "" in files:
+                raise UserError(f"{role} holds an empty name, but it must hold files. Remove it.")
+
+    def roles(self) -> dict[str, tuple[str, ...]]:
+        """The files by what they are for."""
+        return {role: getattr(self, role) for role in ("train", "valid", "mismatched", "test")}
+
+
+Data = TextData | PairData | ClassificationData
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,21 +3,24 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fallow.data.batch import Dataset
+from fallow.data.classification import ClassificationDataset
 from fallow.data.documents import Part
 from fallow.data.files import is_folder_of_shards
 from fallow.data.formats import read_pairs
+from fallow.data.formats.glue import Example, read_glue
 from fallow.data.formats.pair import Pair, Role
 from fallow.data.index import INDEX
 from fallow.data.mixture import Mixture
 from fallow.data.pairs import PairDataset
 from fallow.data.prepare import Progress, prepare_source, refuse_altered
 from fallow.data.proportions import Proportions
-from fallow.data.settings import Data, PairData, TextData, TextSource, TokenizerSettings
+from fallow.data.settings import ClassificationData, Data, PairData, TextData, TextSource, TokenizerSettings
 from fallow.data.shards import Shards
 from fallow.data.sources import read_source
+from fallow.data.task import task_of
 from fallow.data.tokenizer import load_tokenizer, train_tokenizer
 from fallow.data.tokens import TokenDataset
 from fallow.errors import UserError
@@ -33,14 +36,14 @@ class Splits:
     Attributes:
         train: (name, data set, weight) of each source, as `Mixture` takes them.
         valid: data sets to validate on, by name; empty when none was asked for.
-        test: pairs to generate for.
+        test: pairs to generate for, or labelled texts to judge on.
         report: what was read, kept, cut and left out; plain numbers and names, for the run record.
         seed: of the order of samples.
     """
 
     train: tuple[tuple[str, Dataset, float], ...]
     valid: dict[str, Dataset]
-    test: PairDataset | None
+    test: Dataset | None
     report: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
 
@@ -71,7 +74,7 @@ def open_data(
     With several processes one calls this with `prepare`, the others after it without.
 
     Args:
-        settings: of text or pairs.
+        settings: of text, pairs or classification.
         tokenizer: from `open_tokenizer` or `load_tokenizer`.
         folder: where shards are kept; begun work in it is continued.
         seed: of the order of samples.
@@ -84,6 +87,8 @@ def open_data(
     """
     if isinstance(settings, PairData):
         return _open_pairs(settings, tokenizer, folder, seed)
+    if isinstance(settings, ClassificationData):
+        return _open_classification(settings, tokenizer, seed)
     held_out = settings.valid_share
     opener = _Opener(tokenizer, folder, settings.context, prepare, checksum, progress)
     train: list[tuple[str, Dataset, float]] = []
@@ -98,13 +103,17 @@ def open_data(
 
 
 def training_texts(settings: Data, folder: Path) -> Iterator[str]:
-    """The text a tokenizer may be trained on: training documents of all sources in turn, or contexts and targets.
+    """The text a tokenizer may be trained on: training documents of all sources in turn, or both texts of pairs.
 
     Held-out text is never among them. Sources take turns, so that a limited look sees all of them.
     """
     if isinstance(settings, PairData):
         for pair in _limited(read_pairs(settings, "train", folder), settings.max_pairs):
             yield f"{pair.context} {pair.target}"
+        return
+    if isinstance(settings, ClassificationData):
+        for example in _limited(_read_examples(settings, "train")[0], settings.max_examples):
+            yield f"{example.first} {example.second}".rstrip()
         return
     prepared = [source.path for source in settings.sources if is_folder_of_shards(source.path)]
     if prepared:
@@ -136,13 +145,14 @@ def open_tokenizer(
     Raises:
         UserError: it cannot be loaded; the kept one has another vocabulary size.
     """
+    listed = list(data)
+    end = any(not isinstance(part, ClassificationData) for part in listed)
     if settings.path:
-        return load_tokenizer(settings.path)
+        return load_tokenizer(settings.path, end=end)
     home = folder / "tokenizer"
     if not home.exists():
         if not prepare:
             raise UserError(f"{home} does not exist. Let the first process train the tokenizer.")
-        listed = list(data)
         texts = [part for part in listed if isinstance(part, TextData)] or listed
         return train_tokenizer(settings, (text for part in texts for text in training_texts(part, folder)), home)
     tokenizer = load_tokenizer(str(home))
@@ -222,8 +232,39 @@ def _open_pairs(settings: PairData, tokenizer: "PreTrainedTokenizerFast", folder
     return Splits(((settings.format, train, 1.0),), held_out, test, report, seed)
 
 
-def _limited(pairs: Sequence[Pair], num: int) -> Sequence[Pair]:
-    """`num` pairs spread evenly; all of them for 0."""
-    if not num or num >= len(pairs):
-        return pairs
-    return [pairs[i * len(pairs) // num] for i in range(num)]
+def _open_classification(settings: ClassificationData, tokenizer: "PreTrainedTokenizerFast", seed: int) -> Splits:
+    report: dict[str, Any] = {}
+
+    def encode(role: str) -> ClassificationDataset | None:
+        examples, left_out = _read_examples(settings, role)
+        examples = _limited(examples, settings.max_examples if role == "train" else settings.max_valid)
+        if not examples:
+            return None
+        name = f"{settings.task}-{role}"
+        task = task_of(settings.task)
+        data = ClassificationDataset(examples, tokenizer, settings.context, task, overflow=settings.overflow, name=name)
+        report[name] = {**asdict(data.report), "left_out": left_out, "tokens": data.num_tokens}
+        return data
+
+    train, valid, mismatched = encode("train"), encode("valid"), encode("mismatched")
+    assert train is not None  # the settings ask for a file, and the reader for an example in it
+    first = "matched" if settings.task == "mnli" else settings.task
+    held_out: dict[str, Dataset] = {first: valid} if valid else {}
+    held_out |= {"mismatched": mismatched} if mismatched else {}
+    return Splits(((settings.task, train, 1.0),), held_out, encode("test"), report, seed)
+
+
+def _read_examples(settings: ClassificationData, role: str) -> tuple[Sequence[Example], int]:
+    """Examples of all files of a role, and the rows left out in them."""
+    found = [read_glue(Path(path), task_of(settings.task)) for path in settings.roles()[role]]
+    return [example for examples, _ in found for example in examples], sum(left_out for _, left_out in found)
+
+
+Item = TypeVar("Item")
+
+
+def _limited(items: Sequence[Item], num: int) -> Sequence[Item]:
+    """`num` items spread evenly; all of them for 0."""
+    if not num or num >= len(items):
+        return items
+    return [items[i * len(items) // num] for i in range(num)]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fallow.data.settings import TokenizerSettings
+from fallow.data.wordpiece import read_wordpiece
 from fallow.errors import UserError
 from fallow.files import refuse_full_disk
 
@@ -59,8 +60,12 @@ def train_tokenizer(settings: TokenizerSettings, texts: Iterable[str], folder: P
     return load_tokenizer(str(folder))
 
 
-def load_tokenizer(path: str) -> "PreTrainedTokenizerFast":
-    """A tokenizer from a Hugging Face folder or the Hub.
+def load_tokenizer(path: str, *, end: bool = True) -> "PreTrainedTokenizerFast":
+    """A tokenizer from a Hugging Face folder, a WordPiece vocabulary of BERT's kind (vocab.txt, also .gz), or the Hub.
+
+    Args:
+        path: folder, vocabulary, or name on the Hub.
+        end: whether an end token is needed, as text and pairs do. BERT's tokenizers have none.
 
     Raises:
         UserError: nothing is there, it is not a fast one, or it has no end token.
@@ -68,6 +73,10 @@ def load_tokenizer(path: str) -> "PreTrainedTokenizerFast":
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     local = Path(path).is_dir()
+    if path.endswith((".txt", ".txt.gz")):
+        return _checked(read_wordpiece(Path(path)), path, end=end)
+    if _holds_only_words(Path(path)):
+        return _checked(read_wordpiece(Path(path, "vocab.txt")), path, end=end)
     if not local and (path.startswith((".", "/", "~")) or path.count("/") > 1):
         raise UserError(f"tokenizer folder {path} does not exist.")
     if local and not any(
@@ -84,7 +93,16 @@ def load_tokenizer(path: str) -> "PreTrainedTokenizerFast":
         raise UserError(
             f"tokenizer {path} is not a fast one (of the tokenizers library). Convert it to tokenizer.json."
         )
-    if tokenizer.eos_token_id is None:
+    return _checked(tokenizer, path, end=end)
+
+
+def _holds_only_words(folder: Path) -> bool:
+    known = ("tokenizer.json", "tokenizer_config.json", "config.json")
+    return Path(folder, "vocab.txt").is_file() and not any(Path(folder, name).exists() for name in known)
+
+
+def _checked(tokenizer: "PreTrainedTokenizerFast", path: str, *, end: bool) -> "PreTrainedTokenizerFast":
+    if end and tokenizer.eos_token_id is None:
         raise UserError(
             f"tokenizer {path} has no end token (eos_token), which separates documents. Set one in its config."
         )

@@ -25,7 +25,7 @@ class TokenDataset:
     """
 
     def __init__(self, shards: Shards, context: int) -> None:
-        self.shards, self.context = shards, context
+        self.shards, self.context, self.name = shards, context, shards.index.name
         if len(shards) <= context:
             raise UserError(
                 f"{shards.index.name} has {len(shards):,} tokens, less than one sequence of {context} and its label. "

@@ -30,6 +30,7 @@ class WindowDataset:
         if not 1 <= stride <= context:
             raise UserError(f"stride is {stride}, but it must be 1 to {context}, the length of a window.")
         self.shards, self.context, self.stride = shards, context, stride
+        self.name = shards.index.name
 
     def __len__(self) -> int:
         return 1 + -(-max(0, len(self.shards) - self.context) // self.stride)

@@ -22,7 +22,7 @@ def model_card(recipe: Plain, stage: Plain, record: Plain) -> str:
     training, scores = record.get("training", {}), record.get("scores", {})
     title = f"{recipe.get('name', 'fallow')}: {stage.get('label') or stage.get('name', '')}"
     parts = [
-        _front_matter(recipe, stage),
+        _front_matter(recipe, stage, scores),
         f"# {_inline(title)}\n",
         _introduction(recipe, stage),
         _section("Method", _method(stage, training)),
@@ -34,13 +34,13 @@ def model_card(recipe: Plain, stage: Plain, record: Plain) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def _front_matter(recipe: Plain, stage: Plain) -> str:
+def _front_matter(recipe: Plain, stage: Plain, scores: Plain) -> str:
     import yaml
 
     method = str(stage.get("method", {}).get("name", ""))
     facts: dict[str, Any] = {
         "library_name": "transformers",
-        "pipeline_tag": "text-generation",
+        "pipeline_tag": "text-classification" if scores.get("task") else "text-generation",
         "tags": [tag for tag in ("fallow", method, str(recipe.get("name", ""))) if tag],
     }
     path = str(stage.get("model", {}).get("path", ""))
@@ -67,7 +67,7 @@ def _method(stage: Plain, training: Plain) -> list[tuple[str, str]]:
     rows.append(("peak learning rate", "" if rate is None else f"{rate:g}"))
     rows.append(("global batch", _counted(stage.get("batch", {}).get("sequences"), "sequences")))
     rows.append(("updates", _counted(training.get("steps"), "")))
-    rows.append(("tokens with a loss", _counted(training.get("tokens"), "")))
+    rows.append((f"{training.get('counts_of_loss', 'tokens')} with a loss", _counted(training.get("tokens"), "")))
     return rows
 
 
@@ -108,6 +108,7 @@ def _results(training: Plain, scores: Plain) -> list[tuple[str, str]]:
         rows.append(("scored by", f"{metrics.get('profile', '')}: {metrics.get('script', '')}"))
     rows += [(f"{key} is", str(text)) for key, text in metrics.get("variants", {}).items()]
     rows += [(f"{key} is absent", str(reason)) for key, reason in metrics.get("absent", {}).items()]
+    rows += _labels(scores, split)
     rows.append(("texts by", str(scores.get("decoding", {}).get("words", ""))))
     if scores.get("num_contexts") is not None:
         rows.append(("contexts decoded", f"{scores['num_contexts']} of {scores.get('num_contexts_total', '?')}"))
@@ -117,7 +118,7 @@ def _results(training: Plain, scores: Plain) -> list[tuple[str, str]]:
 
 def _loss(scores: Plain, split: str) -> list[tuple[str, str]]:
     titles = {"loss": "loss", "perplexity": "perplexity", "bits_per_byte": "bits per byte"}
-    parts = scores.get("parts", {}) if len(scores.get("parts", {})) > 1 else {}
+    parts = scores.get("parts", {}) if len(scores.get("parts", {})) > 1 and not scores.get("task") else {}
     rows = [(title + split, f"{scores[key]:.4f}") for key, title in titles.items() if scores.get(key) is not None]
     for name, part in parts.items():
         found = [f"{title} {part[key]:.4f}" for key, title in titles.items() if part.get(key) is not None]
@@ -130,7 +131,20 @@ def _loss(scores: Plain, split: str) -> list[tuple[str, str]]:
     return rows
 
 
+def _labels(scores: Plain, split: str) -> list[tuple[str, str]]:
+    task = scores.get("task")
+    if not task:
+        return []
+    known = ("matthews", "f1", "accuracy", "pearson", "spearman")
+    rows = [(f"{task} {key}{split}", f"{scores[key]:.4f}") for key in known if key in scores]
+    for name, part in scores.get("parts", {}).items():
+        rows.append((f"{name}{split}", ", ".join(f"{key} {value:,.4g}" for key, value in part.items())))
+    return rows
+
+
 def _use(scores: Plain) -> str:
+    if scores.get("task"):
+        return _USE_LABELS
     # A model tuned on pairs expects the end token between context and text, as in training.
     prompt = '"..." + tokenizer.eos_token' if "metrics" in scores else '"..."'
     return f"""\
@@ -146,6 +160,24 @@ tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoModelForCausalLM.from_pretrained(folder)
 inputs = tokenizer({prompt}, return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=64)[0]))
+```
+"""
+
+
+_USE_LABELS = """\
+## Use
+
+The weights are stock ones: transformers loads them without fallow. Two texts are given as
+`tokenizer("...", "...", return_tensors="pt")`.
+
+```python
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+folder = "."  # the folder of this file
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForSequenceClassification.from_pretrained(folder)
+logits = model(**tokenizer("...", return_tensors="pt")).logits[0]
+print(logits.tolist(), model.config.id2label)
 ```
 """
 

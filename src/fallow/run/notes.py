@@ -71,5 +71,6 @@ def _text(stage: Stage, scores: Record) -> Iterator[str]:
 def _grid(stage: Stage, record: Record) -> Iterator[str]:
     grid = record.get("grid")
     if grid:
-        losses = "; ".join(f"{t['settings']} -> {t['loss']:.4f}" for t in grid["tried"])
-        yield f"{stage.label}: settings chosen by validation loss: {losses}."
+        by = stage.validation.by
+        found = "; ".join(f"{t['settings']} -> {t[by]:.4f}" for t in grid["tried"])
+        yield f"{stage.label}: settings chosen by validation {by}: {found}."

@@ -20,6 +20,7 @@ from fallow.files import write_json, write_text
 from fallow.folder import load
 from fallow.hf.card import model_card
 from fallow.run.finished import Finished
+from fallow.run.heads import head_of
 from fallow.run.judging import judge
 from fallow.run.main_first import main_first
 from fallow.run.output import Output
@@ -82,7 +83,7 @@ def _run(recipe: Recipe, chosen: Sequence[str], mesh: Mesh, *, restart: bool, qu
     for stage in recipe.stages:  # before anything is made: a later stage must not fail after hours of an earlier one
         _check_batch(stage, mesh.world)
         if stage.name in chosen:
-            check_stage(stage, recipe.stage(recipe.lineage([stage.name])[0]))
+            check_stage(stage, recipe.stage(recipe.lineage([stage.name])[0]), head_of(recipe.datasets[stage.dataset]))
     judged = [stage for stage in recipe.stages if stage.name in chosen]
     if any(isinstance(recipe.datasets[s.dataset], PairData) and s.evaluate.profile == PLAIN for s in judged):
         require_sacrebleu()
@@ -138,7 +139,7 @@ def _check_batch(stage: Stage, world: int) -> None:
 
 
 def _stage(bench: Bench, stage: Stage, splits: Splits, folder: Path) -> dict[str, Any]:
-    """Train and judge one stage; with a grid, every trial, and keep the one with the lowest validation loss."""
+    """Train and judge one stage; with a grid, every trial, and keep the one of the best validation."""
     if bench.mesh.is_main:
         bench.output.begin(stage, folder)
     bench.mesh.barrier()
@@ -193,10 +194,11 @@ def _best_trial(bench: Bench, stage: Stage, splits: Splits, folder: Path) -> tup
             numbers = train(bench, trial, splits, at, title).numbers
             if bench.mesh.is_main:
                 bench.output.finish(at, numbers)
-        loss = float(numbers.get("validation", {}).get("loss", numbers["loss"]))
-        tried.append({"settings": settings, "loss": loss})
-        if best is None or loss < best[0]:
-            best = (loss, number, trial)
+        measured = numbers.get("validation") or {"loss": numbers["loss"]}
+        cost, by = stage.validation.cost(measured), stage.validation.by
+        tried.append({"settings": settings, by: float(measured[by])})
+        if best is None or cost < best[0]:
+            best = (cost, number, trial)
     assert best is not None
     at = folder / "trials" / f"{best[1]:02d}"
     if bench.mesh.is_main:
@@ -242,9 +244,12 @@ def _described(data: Data, report: dict[str, Any]) -> str:
         if isinstance(data, TextData):
             parts.append(f"{name} {facts['tokens']:,} tokens")
         else:
-            lost = "".join(f", {facts[key]:,} {key}" for key in ("cut", "dropped") if facts[key])
-            parts.append(f"{name} {facts['kept']:,} pairs{lost}")
+            lost = "".join(f", {facts[key]:,} {key.replace('_', ' ')}" for key in _LOST if facts.get(key))
+            parts.append(f"{name} {facts['kept']:,} {'pairs' if isinstance(data, PairData) else 'texts'}{lost}")
     return "; ".join(parts)
+
+
+_LOST = ("cut", "dropped", "left_out")
 
 
 def _data_progress(bench: Bench) -> Any:

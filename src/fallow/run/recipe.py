@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from fallow.config import Override, apply_overrides, from_dict, to_dict
 from fallow.data.proportions import check_references
-from fallow.data.settings import Data, PairData, TextData, TokenizerSettings
+from fallow.data.settings import ClassificationData, Data, PairData, TextData, TokenizerSettings
 from fallow.errors import UserError, nearest, unknown
 from fallow.evaluate.evaluation import Evaluation
 from fallow.evaluate.perplexity_settings import PerplexitySettings
@@ -96,8 +96,9 @@ class Recipe:
             raise UserError(f"{place}.model.stage is {source}, but {self._why_not(source, stage.name, earlier)}")
         data = self.datasets[stage.dataset]
         self._check_evaluation(stage, data, f"{place}.evaluate")
+        self._check_labels(stage, place, data)
         if stage.validation.every and not _held_out(data):
-            what = "valid_share: 0.05" if isinstance(data, TextData) else "valid: FILE"
+            what = {"text": "valid_share: 0.05", "pairs": "valid: FILE", "classification": "valid: [FILE]"}[data.kind]
             raise UserError(
                 f"{place}.validation.every has no effect: nothing of {stage.dataset} is held out. "
                 f"Write datasets.{stage.dataset}.{what}, or remove it."
@@ -112,11 +113,13 @@ class Recipe:
 
     def _check_evaluation(self, stage: Stage, data: Data, place: str) -> None:
         """Settings of the other kind of data would do nothing."""
-        text = isinstance(data, TextData)
-        for key in ("decoding", "profile") if text else ("perplexity",):
-            if getattr(stage.evaluate, key) != getattr(Evaluation(), key):
-                kind = "text; texts are generated for pairs" if text else "pairs; they are not cut into windows"
-                raise UserError(f"{place}.{key} has no effect on {stage.dataset}, which is {kind}. Remove it.")
+        needs = {"decoding": PairData, "profile": PairData, "perplexity": TextData}
+        for key, kind in needs.items():
+            if not isinstance(data, kind) and getattr(stage.evaluate, key) != getattr(Evaluation(), key):
+                why = "texts are generated for pairs" if kind is PairData else "only text is cut into windows"
+                raise UserError(
+                    f"{place}.{key} has no effect on {stage.dataset}, which is {data.kind}; {why}. Remove it."
+                )
         try:
             stage.evaluate.perplexity.check_context(data.context)
         except UserError as error:
@@ -154,6 +157,22 @@ class Recipe:
                 check_references(mixing.references.losses, names)
             except UserError as error:
                 raise UserError(f"{place}.mixture.references: {error}") from None
+
+    def _check_labels(self, stage: Stage, place: str, data: Data) -> None:
+        """Settings that only some labels give a meaning."""
+        if stage.validation.by == "score":
+            if not isinstance(data, ClassificationData):
+                raise UserError(
+                    f"{place}.validation.by is score, but {stage.dataset} is {data.kind}, which has a loss alone while "
+                    "training. Remove it."
+                )
+            if stage.validation.keep == "last" and not stage.validation.patience and not stage.grid:
+                raise UserError(
+                    f"{place}.validation.by has no effect without keep: best, patience or a grid. Add one, or "
+                    "remove it."
+                )
+        if isinstance(data, ClassificationData) and data.task == "stsb" and stage.label_smoothing:
+            raise UserError(f"{place}.label_smoothing has no effect on task stsb, whose labels are values. Remove it.")
 
     def _why_not(self, source: str, name: str, earlier: list[str]) -> str:
         if source == name:
@@ -204,6 +223,9 @@ class Recipe:
         at = self._at_root
         if isinstance(data, PairData):
             return replace(data, train=at(data.train), valid=at(data.valid), test=at(data.test))
+        if isinstance(data, ClassificationData):
+            moved = {role: tuple(map(at, files)) for role, files in data.roles().items()}
+            return replace(data, **moved)  # type: ignore[arg-type]
         sources, valid = (tuple(replace(s, path=at(s.path)) for s in group) for group in (data.sources, data.valid))
         return replace(data, sources=sources, valid=valid)
 
@@ -246,6 +268,8 @@ _PAIR_FILES = ("train", "valid", "test")
 def _files(data: Data) -> list[tuple[str, str]]:
     if isinstance(data, PairData):
         found = [(key, str(getattr(data, key))) for key in _PAIR_FILES]
+    elif isinstance(data, ClassificationData):
+        found = [(f"{role}.{i}", path) for role, files in data.roles().items() for i, path in enumerate(files)]
     else:
         groups = (("sources", data.sources), ("valid", data.valid))
         found = [(f"{key}.{i}.path", source.path) for key, group in groups for i, source in enumerate(group)]
@@ -255,6 +279,8 @@ def _files(data: Data) -> list[tuple[str, str]]:
 def _held_out(data: Data) -> bool:
     if isinstance(data, PairData):
         return bool(data.valid) or data.format == "embedded"
+    if isinstance(data, ClassificationData):
+        return bool(data.valid or data.mismatched)
     return bool(data.valid or data.valid_share)
 
 

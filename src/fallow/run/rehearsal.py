@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from fallow.data.files import is_folder_of_shards
-from fallow.data.settings import Data, PairData, TextSource
+from fallow.data.settings import ClassificationData, Data, PairData, TextSource
 from fallow.run.recipe import Recipe
 from fallow.run.stage import Stage
 from fallow.train.settings import Checkpointing, Duration, Schedule, Validation
@@ -46,6 +46,8 @@ def _one_step(stage: Stage, data: Data) -> Stage:
 def _little(data: Data) -> Data:
     if isinstance(data, PairData):
         return replace(data, max_pairs=_PAIRS)
+    if isinstance(data, ClassificationData):
+        return replace(data, max_examples=_PAIRS, max_valid=_PAIRS)
     return replace(data, sources=tuple(map(_short, data.sources)), valid=tuple(map(_short, data.valid)))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from fallow import __version__
 from fallow.config import to_dict
+from fallow.evaluate.agreement import METRICS
 from fallow.evaluate.scoring import as_printed
 from fallow.report.mixture import mixtures_of
 from fallow.run.domains import by_domain
@@ -33,6 +34,11 @@ COLUMNS: list[dict[str, Any]] = [
     {"key": "cider", "title": "CIDEr", "digits": 2, "better": "high"},
     {"key": "ter", "title": "TER", "digits": 2, "better": "low"},
     {"key": "chrf", "title": "chrF++", "digits": 2, "better": "high"},
+    {"key": "matthews", "title": "Matthews corr.", "unit": "%", "digits": 2, "scale": 0.01, "better": "high"},
+    {"key": "f1", "title": "F1", "unit": "%", "digits": 2, "scale": 0.01, "better": "high"},
+    {"key": "accuracy", "title": "accuracy", "unit": "%", "digits": 2, "scale": 0.01, "better": "high"},
+    {"key": "pearson", "title": "Pearson corr.", "unit": "%", "digits": 2, "scale": 0.01, "better": "high"},
+    {"key": "spearman", "title": "Spearman corr.", "unit": "%", "digits": 2, "scale": 0.01, "better": "high"},
     {"key": "bytes", "title": "weights + optimizer", "unit": "MB", "digits": 1, "scale": 1e6},
 ]
 """The table; columns without a value in any row are left out."""
@@ -93,11 +99,16 @@ def _row(records: Sequence[Record], way: Sequence[Stage]) -> dict[str, Any]:
         "reduction": dense / flops,
         "ceiling": training[0]["ceiling"],
         "speed": training[0]["tokens_per_second"],
-        "valid_loss": None if "metrics" in first["scores"] else first["scores"].get("loss"),
+        "valid_loss": None if first["scores"].keys() & _TUNED else first["scores"].get("loss"),
         "perplexity": math.exp(last["scores"]["loss"]) if tuned else None,
         **{key: texts.get(key) for key in TEXT_SCORES},
+        **{key: last["scores"].get(key) for key in METRICS},
         "bytes": sum(part["weights"] + part["optimizer"] + part["indices"] for part in held),
     }
+
+
+_TUNED = {"metrics", "task"}
+"""Scores that only fine-tuning has."""
 
 
 def _curves(stage: Stage, log: Sequence[Record]) -> list[dict[str, Any]]:

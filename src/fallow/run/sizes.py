@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from fallow.data.files import is_folder_of_shards
 from fallow.data.index import INDEX, Index
-from fallow.data.settings import PairData, TextData
+from fallow.data.settings import ClassificationData, PairData, TextData
 from fallow.errors import UserError, unknown
 from fallow.run.recipe import Recipe
 from fallow.run.stage import Stage
@@ -103,7 +103,7 @@ class Sizes:
             if tokens is None:
                 return DataSize(source=f"data set {name} is not prepared here; give --epoch-tokens {name}=N")
             return _text(sum((n - 1) // data.context for n in tokens), data.context, "shards")
-        sequences = _num_pairs(data)
+        sequences = _num_pairs(data) if isinstance(data, PairData) else _num_texts(data)
         if given:
             return DataSize(sequences=sequences, tokens=given, certainty="exact", source="given")
         if not sequences:
@@ -164,3 +164,14 @@ def _num_pairs(data: PairData) -> int:
     with tempfile.TemporaryDirectory() as cache:
         num = len(read_pairs(data, "train", Path(cache)))
     return min(num, data.max_pairs) if data.max_pairs else num
+
+
+def _num_texts(data: ClassificationData) -> int:
+    """Labelled training texts in the files; 0 when they are not here."""
+    if not all(Path(path).exists() for path in data.train):
+        return 0
+    from fallow.data.formats.glue import read_glue
+    from fallow.data.task import task_of
+
+    num = sum(len(read_glue(Path(path), task_of(data.task))[0]) for path in data.train)
+    return min(num, data.max_examples) if data.max_examples else num

@@ -7,15 +7,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from fallow.conversion import convert, merge
+from fallow.conversion import convert
 from fallow.data.tokenizer import tokenizer_fingerprint
 from fallow.errors import UserError
 from fallow.files import read_json
-from fallow.folder import build, check_causal, check_config, is_unmerged, load, load_stock
+from fallow.folder import check_config, is_unmerged
 from fallow.linear.inputs import dense_weight
 from fallow.methods.base import reparam_layers
 from fallow.methods.dense import Dense
 from fallow.methods.sparse import wake
+from fallow.run.heads import Head, VocabularyHead
 from fallow.run.stage import ModelSource, Stage
 
 RECORD = "fallow-stage.json"
@@ -24,15 +25,16 @@ RECORD = "fallow-stage.json"
 _AGAIN = "Delete the folder of that stage, and the same command trains it again."
 
 
-def initial_model(stage: Stage, folder_of_stage: Path | None, tokenizer: Any) -> nn.Module:
+def initial_model(stage: Stage, folder_of_stage: Path | None, tokenizer: Any, head: Head) -> nn.Module:
     """The model of a stage, converted by its method, before the first step.
 
-    The same weights on every process: a new model comes from the stage's seed alone.
+    The same weights on every process: what is new comes from the stage's seed alone.
 
     Args:
         stage: says where from and how.
         folder_of_stage: model folder of the earlier stage that it begins with, if it does.
         tokenizer: for the vocabulary of a new model, and to check an existing one.
+        head: what stands on the blocks, by the kind of data.
 
     Raises:
         UserError: no model there, the wrong tokenizer for it, targets that match nothing, or a support that would throw
@@ -40,15 +42,13 @@ def initial_model(stage: Stage, folder_of_stage: Path | None, tokenizer: Any) ->
     """
     path = folder_of_stage or (Path(stage.model.path) if stage.model.path else None)
     if path is None:
-        model = _new(stage, tokenizer)
-    elif stage.model.path.startswith("hub:"):
-        from transformers import AutoModelForCausalLM
-
-        model = load_stock(stage.model.path.removeprefix("hub:"), AutoModelForCausalLM).float()
+        model = _new(stage, tokenizer, head)
     else:
-        model = _loaded(path, again=folder_of_stage is not None)
+        source = str(folder_of_stage or stage.model.path)  # not of a Path, which would change hub:owner/name
+        model = _loaded(source, head, stage.seed, again=folder_of_stage is not None)
     before = read_record(path) if path is not None and not is_unmerged(path) else {}
     _check_vocabulary(model, tokenizer, stage, before)
+    head.adapt(model, tokenizer)
     if stage.method.name == "dense" and before.get("revive", "zeros") != "zeros":
         wake(model, before.get("layers", []), before["revive"], stage.seed)
     originals = {n: dense_weight(model.get_submodule(n)).detach() for n in before.get("layers", [])}
@@ -64,45 +64,44 @@ def reference_model(path: str, folder_of_stage: Path | None, tokenizer: Any, sta
         UserError: there is no model, or the tokenizer is not its own.
     """
     source = replace(stage, model=ModelSource(path=path) if path else stage.model, method=Dense())
-    return initial_model(source, folder_of_stage, tokenizer)
+    return initial_model(source, folder_of_stage, tokenizer, VocabularyHead())
 
 
-def _loaded(path: Path, *, again: bool) -> nn.Module:
+def _loaded(source: str, head: Head, seed: int, *, again: bool) -> nn.Module:
     """The merged model of a folder; a stage's own can be made again."""
     try:
-        model = merge(load(path).float())
+        return head.load(source, seed)
     except UserError as error:
         raise UserError(f"{str(error).rstrip('.')}. {_AGAIN}" if again else str(error)) from None
-    check_causal(model, path)
-    return model
 
 
-def _new(stage: Stage, tokenizer: Any) -> nn.Module:
+def _new(stage: Stage, tokenizer: Any, head: Head) -> nn.Module:
     values = dict(stage.model.config)
     values.setdefault("vocab_size", len(tokenizer))
     values.setdefault("bos_token_id", tokenizer.bos_token_id)
     values.setdefault("eos_token_id", tokenizer.eos_token_id)
     values.setdefault("pad_token_id", tokenizer.pad_token_id)
     torch.manual_seed(stage.seed)
-    return _built(stage, values)
+    return _built(stage, values, head)
 
 
-def _built(stage: Stage, values: dict[str, Any]) -> nn.Module:
+def _built(stage: Stage, values: dict[str, Any], head: Head) -> nn.Module:
     try:
         check_config(values)
-        return build(values)
+        return head.build(values)
     except UserError as error:
         raise UserError(f"stage {stage.name}: model.config: {error}") from None
     except Exception as error:  # transformers raises many kinds
         raise UserError(f"stage {stage.name}: model.config is refused by transformers: {error}") from error
 
 
-def check_stage(stage: Stage, root: Stage) -> None:
+def check_stage(stage: Stage, root: Stage, head: Head) -> None:
     """Build and convert the model of a stage without memory: what does not fit is known before anything is made.
 
     Args:
         stage: its method, targets and supports are checked.
         root: the stage that its chain of models begins with; only one with model.config can be built.
+        head: what the stage needs on the blocks.
 
     Raises:
         UserError: the configuration is refused, targets match nothing, or a support does not fit a matrix.
@@ -113,7 +112,7 @@ def check_stage(stage: Stage, root: Stage) -> None:
     if not root.model.config:
         return
     with torch.device("meta"):
-        model = _built(root, root.model.config)
+        model = _built(root, root.model.config, head)
     try:
         convert(model, stage.method, targets=stage.targets)
     except UserError as error:

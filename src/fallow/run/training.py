@@ -15,11 +15,11 @@ from fallow.counting import count
 from fallow.data.proportions import Proportions
 from fallow.data.splits import Splits
 from fallow.data.tokenizer import tokenizer_fingerprint
-from fallow.evaluate.perplexity import perplexity, pooled
 from fallow.files import refuse_full_disk, write_json
 from fallow.methods.base import reparam_layers
 from fallow.methods.registry import method_to_dict
 from fallow.run import sources
+from fallow.run.heads import head_of
 from fallow.run.main_first import main_first
 from fallow.run.output import Output
 from fallow.run.recipe import Recipe
@@ -62,7 +62,7 @@ def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) 
     Raises:
         StoppedBySignal: SIGTERM or SIGINT came; a checkpoint is written.
     """
-    mesh = bench.mesh
+    mesh, head = bench.mesh, head_of(bench.recipe.datasets[stage.dataset])
     model = _initial(bench, stage)
     context = bench.recipe.datasets[stage.dataset].context
     flops, layers = count_flops(model, context), list(reparam_layers(model))
@@ -78,9 +78,10 @@ def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) 
         stage.loop_settings(bench.recipe.precision),
         mesh,
         folder,
-        callbacks=_callbacks(bench.recipe, folder, title),
-        validate=_validation(model, splits, stage, mesh),
+        callbacks=_callbacks(bench.recipe, folder, title, head.counts),
+        validate=_validation(bench, model, splits, stage, mesh),
         identity=_identity(bench.recipe, stage),
+        objective=head.objective(stage.label_smoothing),
     )
     fitted = loop.fit()
     if not fitted.finished:
@@ -89,6 +90,8 @@ def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) 
     num_tokens = fitted.steps * mixture.tokens_per_batch
     numbers: dict[str, Any] = {
         **asdict(fitted),
+        "tokens_per_second": fitted.tokens_per_second if head.counts == "tokens" else num_tokens / fitted.seconds,
+        "counts_of_loss": head.counts,
         "tokens_processed": num_tokens,
         "flops": flops.training * num_tokens,
         "flops_dense": flops.training_dense * num_tokens,
@@ -113,7 +116,7 @@ def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) 
 
 def _initial(bench: Bench, stage: Stage) -> nn.Module:
     source = bench.output.model(stage.model.stage) if stage.model.stage else None
-    return sources.initial_model(stage, source, bench.tokenizer)
+    return sources.initial_model(stage, source, bench.tokenizer, head_of(bench.recipe.datasets[stage.dataset]))
 
 
 def _proportions(bench: Bench, stage: Stage, splits: Splits, folder: Path) -> Proportions | None:
@@ -121,7 +124,7 @@ def _proportions(bench: Bench, stage: Stage, splits: Splits, folder: Path) -> Pr
 
     def measure(model: nn.Module) -> dict[str, float]:
         bench.say(f"  measuring reference losses of {', '.join(splits.valid)}")
-        validate = _validation(model.to(bench.mesh.device), splits, stage, None)
+        validate = _validation(bench, model.to(bench.mesh.device), splits, stage, None)
         assert validate is not None
         return validate()
 
@@ -138,8 +141,13 @@ def _proportions(bench: Bench, stage: Stage, splits: Splits, folder: Path) -> Pr
         )
 
 
-def _callbacks(recipe: Recipe, folder: Path, title: str) -> list[Callback]:
-    callbacks = [Signals(), JsonLog(folder / "log.jsonl"), TimingLog(folder / "timing.jsonl"), Console(title)]
+def _callbacks(recipe: Recipe, folder: Path, title: str, counts: str) -> list[Callback]:
+    callbacks = [
+        Signals(),
+        JsonLog(folder / "log.jsonl"),
+        TimingLog(folder / "timing.jsonl"),
+        Console(title, counts=counts),
+    ]
     if "tensorboard" in recipe.trackers:
         callbacks.append(TensorBoard(folder / "tensorboard"))
     return callbacks
@@ -152,23 +160,19 @@ def _identity(recipe: Recipe, stage: Stage) -> dict[str, Any]:
 
 
 def _validation(
-    model: nn.Module, splits: Splits, stage: Stage, mesh: Mesh | None
+    bench: Bench, model: nn.Module, splits: Splits, stage: Stage, mesh: Mesh | None
 ) -> Callable[[], dict[str, float]] | None:
-    """Loss on every held-out set, and over all of their tokens."""
+    """What is measured on the held-out sets while training."""
     if not splits.valid:
         return None
-
-    def validate() -> dict[str, float]:
-        found = {
-            name: perplexity(
-                model, dataset, batch_size=stage.batch.micro, max_batches=stage.validation.max_batches, mesh=mesh
-            )
-            for name, dataset in splits.valid.items()
-        }
-        parts = {f"loss/{name}": part["loss"] for name, part in found.items()} if len(found) > 1 else {}
-        return {"loss": pooled(found.values())["loss"], **parts}
-
-    return validate
+    head = head_of(bench.recipe.datasets[stage.dataset])
+    return lambda: head.validate(
+        model,
+        splits.valid,
+        batch_size=stage.batch.micro,
+        max_batches=stage.validation.max_batches,
+        mesh=mesh,
+    )
 
 
 def _whole(bench: Bench, stage: Stage, model: nn.Module) -> nn.Module | None:

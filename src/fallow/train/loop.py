@@ -46,7 +46,7 @@ class Loop:
     was not, bit by bit, with the same number of processes and threads; with another number, up to rounding.
 
     Args:
-        model: a causal language model: `model(input_ids=...)` gives `.logits`. Sharded in place when there are several
+        model: gives `.logits`, as the objective asks. Sharded in place when there are several
             processes, which must all have built the same weights.
         method: says how fast each parameter learns, what decays, and what happens after a step.
         mixture: gives each process its share of each global batch.
@@ -54,10 +54,10 @@ class Loop:
         mesh: the processes.
         folder: gets `checkpoints/` and, while training, `best/`.
         callbacks: called in this order at each moment.
-        validate: measures held-out data on all processes together; must give `loss`. Called with the model in
-            evaluation mode and without gradients.
+        validate: measures held-out data on all processes together; must give `loss`, and `score` where that decides.
+            Called with the model in evaluation mode and without gradients.
         identity: what makes this run this run (its resolved recipe). A checkpoint of another one is refused.
-        objective: (model, batch) -> loss summed over valid tokens; next-token prediction by default.
+        objective: (model, batch) -> loss summed over the batch's labels; next-token prediction by default.
 
     Raises:
         UserError: settings that do not fit the data, the number of processes or each other.
@@ -228,7 +228,7 @@ class Loop:
         self.model.train()
         metrics = self.mesh.broadcast_object({name: float(value) for name, value in measured.items()})
         metrics |= self.mixture.observe(metrics)
-        is_best = self.validation.add(self.num_steps_done, metrics)
+        is_best = self.validation.add(self.num_steps_done, metrics, self.settings.validation)
         if is_best and self.settings.validation.keep == "best":
             self.best_weights.save(self.num_steps_done, model_tensors(self.model))
         self.tell("on_validate", metrics)

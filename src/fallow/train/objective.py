@@ -1,4 +1,4 @@
-"""What is made small: the loss of predicting each next token."""
+"""What is made small: the loss of predicting each next token, or the one label of a text."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -61,3 +61,41 @@ class NextToken:
         logits_nv = output.logits.float().flatten(0, 1)
         labels_n = batch.labels.flatten()
         return F.cross_entropy(logits_nv, labels_n, reduction="sum", label_smoothing=self.label_smoothing)
+
+
+class LabelBatch(Protocol):
+    """Texts of one micro-batch with one label each."""
+
+    @property
+    def labels(self) -> torch.Tensor:
+        """Shape (b,): int64 numbers of classes, or float32 values."""
+        ...
+
+    def inputs_for(self, model: Any) -> dict[str, torch.Tensor]:
+        """What a model is called with."""
+        ...
+
+
+class TextClass:
+    """Classification: minus the log-probability of the label of each text, summed over the texts.
+
+    Args:
+        label_smoothing: e; the target is 1 - e + e / C on the label and e / C on each other of C classes.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        self.label_smoothing = label_smoothing
+
+    def __call__(self, model: nn.Module, batch: LabelBatch) -> torch.Tensor:
+        """The loss of one micro-batch, a scalar."""
+        logits_bc = model(**batch.inputs_for(model)).logits.float()
+        return F.cross_entropy(logits_bc, batch.labels, reduction="sum", label_smoothing=self.label_smoothing)
+
+
+class TextValue:
+    """Regression: the squared error of the one output for each text, summed over the texts."""
+
+    def __call__(self, model: nn.Module, batch: LabelBatch) -> torch.Tensor:
+        """The loss of one micro-batch, a scalar."""
+        values_b = model(**batch.inputs_for(model)).logits.float()[:, 0]
+        return F.mse_loss(values_b, batch.labels, reduction="sum")

@@ -13,7 +13,7 @@ class StepRecord:
     step: int
     """Number of the update, from 1."""
     tokens: int
-    """Tokens with a loss so far, this step included, over all processes."""
+    """Tokens (of classification: texts) with a loss so far, this step included, over all processes."""
     num_tokens: int
     """Those of this step."""
     loss: float
@@ -33,7 +33,7 @@ class FitResult:
     steps: int
     """Updates done."""
     tokens: int
-    """Tokens with a loss, over all processes."""
+    """Tokens (of classification: texts) with a loss, over all processes."""
     seconds: float
     """Wall time of the steps, restarts included, validation and saving not."""
     tokens_per_second: float
@@ -45,7 +45,7 @@ class FitResult:
     validation: dict[str, float] = field(default_factory=dict)
     """Measured for the weights the model now has; empty without validation."""
     best_step: int = -1
-    """Step of the lowest validation loss; -1 without validation."""
+    """Step of the best validation; -1 without validation."""
 
     @property
     def finished(self) -> bool:

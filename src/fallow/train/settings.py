@@ -1,6 +1,7 @@
 """What a training run is told: how long, how much at once, how fast, when to look and when to save."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -207,10 +208,14 @@ class Validation:
     """Interval; all 0 for at the end only."""
 
     keep: Literal["last", "best"] = "last"
-    """Which weights the stage ends with: the last ones, or those with the lowest validation loss."""
+    """Which weights the stage ends with: the last ones, or those of the best validation."""
+
+    by: Literal["loss", "score"] = "loss"
+    """What makes a validation the best, for `keep`, `patience` and grids: the lowest loss, or the highest score of a
+    classification task (accuracy, Matthews correlation and so on)."""
 
     patience: int = 0
-    """Stop after this many validations in a row without a new lowest loss. 0 for never."""
+    """Stop after this many validations in a row without a new best one. 0 for never."""
 
     max_batches: int = 0
     """Use at most this many batches of each held-out set. 0 for all."""
@@ -222,6 +227,8 @@ class Validation:
     def __post_init__(self) -> None:
         if self.keep not in ("last", "best"):
             raise UserError(f"keep: {unknown('choice', self.keep, ('last', 'best'))}")
+        if self.by not in ("loss", "score"):
+            raise UserError(f"by: {unknown('choice', self.by, ('loss', 'score'))}")
         for name, value in (("patience", self.patience), ("max_batches", self.max_batches)):
             if value < 0:
                 raise UserError(f"{name} is {value}, but it must be at least 0.")
@@ -231,6 +238,14 @@ class Validation:
                     f"{name} is {getattr(self, name)}, which has no effect with one validation at the end. "
                     "Write every, such as every: {steps: 100}."
                 )
+
+    def cost(self, metrics: Mapping[str, float]) -> float:
+        """What one validation measured as a number that is better when it is smaller.
+
+        >>> Validation(by="score").cost({"loss": 0.7, "score": 0.9})
+        -0.9
+        """
+        return -metrics["score"] if self.by == "score" else metrics["loss"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -21,17 +21,17 @@ class ValidationState:
     last: dict[str, float] = field(default_factory=dict)
     """What it measured."""
     best_step: int = -1
-    """Step of the lowest loss; -1 before the first."""
+    """Step of the best one; -1 before the first."""
     best: dict[str, float] = field(default_factory=dict)
     """What was measured there."""
     num_worse: int = 0
     """Validations since."""
 
-    def add(self, step: int, metrics: dict[str, float]) -> bool:
-        """Take in one validation; says whether its `loss` is the lowest so far."""
+    def add(self, step: int, metrics: dict[str, float], settings: Validation) -> bool:
+        """Take in one validation; says whether it is the best so far."""
         self.last_step, self.last = step, dict(metrics)
-        loss = metrics["loss"]
-        if math.isnan(loss) or (self.best and loss >= self.best["loss"]):
+        cost = settings.cost(metrics)
+        if math.isnan(cost) or (self.best and cost >= settings.cost(self.best)):
             self.num_worse += 1
             return False
         self.best_step, self.best, self.num_worse = step, dict(metrics), 0
@@ -52,7 +52,7 @@ class ValidationState:
 
 
 class BestWeights:
-    """The weights of the lowest validation loss: `<folder>/step-000120`.
+    """The weights of the best validation: `<folder>/step-000120`.
 
     The ones before stay until a checkpoint no longer speaks of them: a run that falls back to that checkpoint finds
     the weights that were the best then.

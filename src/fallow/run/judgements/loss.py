@@ -3,6 +3,7 @@
 from typing import Any
 
 from fallow.data.batch import Dataset
+from fallow.data.classification import ClassificationDataset
 from fallow.data.tokens import TokenDataset
 from fallow.data.windows import WindowDataset
 from fallow.evaluate.n_plus_one import n_plus_one
@@ -13,12 +14,13 @@ from fallow.run.finished import Finished
 
 def held_out_loss(finished: Finished) -> dict[str, Any]:
     """The loss on each held-out set, and over all their tokens. For pairs it is taken on the targets."""
-    if not finished.held_out:
+    sets = {name: data for name, data in finished.held_out.items() if not isinstance(data, ClassificationDataset)}
+    if not sets:
         return {}
-    finished.say(f"  evaluating on {', '.join(finished.held_out)}")
+    finished.say(f"  evaluating on {', '.join(sets)}")
     settings, batch_size = finished.stage.evaluate.perplexity, finished.stage.batch.micro
     parts: dict[str, dict[str, float]] = {}
-    for name, data in finished.held_out.items():
+    for name, data in sets.items():
         with shown(f"{name}, batches", lines=4) as progress:
             measured = _windows(data, settings.stride)
             parts[name] = perplexity(finished.model, measured, batch_size=batch_size, progress=progress)
@@ -28,7 +30,7 @@ def held_out_loss(finished: Finished) -> dict[str, Any]:
     if settings.n_plus_one:
         scores["n_plus_one"] = {
             name: n_plus_one(finished.model, data, sequences=settings.n_plus_one, batch_size=batch_size)
-            for name, data in finished.held_out.items()
+            for name, data in sets.items()
         }
     return scores
 

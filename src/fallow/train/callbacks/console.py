@@ -27,8 +27,11 @@ class Console(Callback):
         stream: where to; standard error by default.
     """
 
-    def __init__(self, title: str = "train", every: int = 0, stream: IO[str] | None = None) -> None:
+    def __init__(
+        self, title: str = "train", every: int = 0, stream: IO[str] | None = None, counts: str = "tokens"
+    ) -> None:
         self.title, self.every, self.stream = title, every, stream or sys.stderr
+        self.counts, self.rate = counts, "tok/s" if counts == "tokens" else f"{counts}/s"
         self._smooth = RunningMean(0.95)
         self._speed = RunningMean(0.9)
         self._pace = RunningMean(0.9)
@@ -50,7 +53,7 @@ class Console(Callback):
         smooth = self._smooth.add(record.loss)
         speed = self._speed.add(record.num_tokens / record.seconds)
         pace = self._pace.add(record.seconds)
-        text = f"loss {record.loss:.4f} ({smooth:.4f})  lr {record.lr:.2e}  {speed:,.0f} tok/s"
+        text = f"loss {record.loss:.4f} ({smooth:.4f})  lr {record.lr:.2e}  {speed:,.0f} {self.rate}"
         last = loop.plan.num_steps
         if self._bar is not None and self._task is not None:
             now = time.monotonic()
@@ -81,8 +84,8 @@ class Console(Callback):
             "signal": "stopped by a signal and saved; run the same command to continue",
         }
         self._say(
-            f"{self.title}: {ended[result.stopped]} after {result.steps:,} steps, {result.tokens:,} tokens, "
-            f"{clock(result.seconds)}, {result.tokens_per_second:,.0f} tok/s"
+            f"{self.title}: {ended[result.stopped]} after {result.steps:,} steps, {result.tokens:,} {self.counts}, "
+            f"{clock(result.seconds)}, {result.tokens_per_second:,.0f} {self.rate}"
         )
 
     def on_error(self, loop: "Loop", error: BaseException) -> None:

@@ -1,0 +1,47 @@
+"""The head of a model: what stands on its blocks, and what is learned with it."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from torch import nn
+
+from fallow.data.batch import Dataset
+from fallow.train import Mesh
+from fallow.train.objective import Objective
+
+
+class Head(Protocol):
+    """What depends on the kind of data, beside the data itself."""
+
+    counts: str
+    """What has a loss: `tokens`, or `texts`."""
+
+    def build(self, values: Mapping[str, Any]) -> nn.Module:
+        """A model with fresh weights, from the values of a Hugging Face configuration.
+
+        Raises:
+            UserError: the configuration is none of such a model.
+        """
+        ...
+
+    def load(self, source: str, seed: int) -> nn.Module:
+        """The merged model of a folder, or of `hub:owner/name`, with this head; fresh where it has none, by the seed.
+
+        Raises:
+            UserError: it cannot be loaded, or weights below the head would be random.
+        """
+        ...
+
+    def adapt(self, model: nn.Module, tokenizer: Any) -> None:
+        """Tell a model what it must know of the tokenizer."""
+        ...
+
+    def objective(self, label_smoothing: float) -> Objective:
+        """What is made small in training."""
+        ...
+
+    def validate(
+        self, model: nn.Module, held_out: Mapping[str, Dataset], *, batch_size: int, max_batches: int, mesh: Mesh | None
+    ) -> dict[str, float]:
+        """`loss` and whatever else is measured while training, over all sets and `/name` for each of several."""
+        ...
