@@ -24,6 +24,9 @@ class Choices:
     options: Callable[[], Mapping[str, type[Any]]]
     """Gives the dataclasses by name."""
 
+    default: str = ""
+    """The choice that is meant when the key is left out; empty: it must be written."""
+
 
 def choices_of(annotation: Any) -> Choices | None:
     """The choices that a field's type offers, or None when it is not a tagged union.

@@ -128,10 +128,10 @@ def _choice(choices: Choices, value: Any, place: Place) -> Any:
     if not isinstance(value, Mapping):
         hint = f"{{{choices.tag}: {value if isinstance(value, str) else min(options)}}}"
         raise UserError(f"{place} is {kind_of(value)}, but it must be keys and values. Write {hint}.")
-    if choices.tag not in value:
+    if choices.tag not in value and not choices.default:
         raise UserError(f"{place.at(choices.tag)} is missing. Choose one of: {', '.join(sorted(options))}.")
     inner = place.at(choices.tag, value)
-    name = decode(str, value[choices.tag], inner)
+    name = decode(str, value.get(choices.tag, choices.default), inner)
     if name not in options:
         noun = place.path.rpartition(".")[2] if choices.tag == "name" else choices.tag
         raise UserError(f"{inner}: {unknown(noun, name, options)}")

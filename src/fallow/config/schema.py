@@ -20,10 +20,12 @@ def json_schema(cls: Any, title: str = "") -> Schema:
     return head | schema | {"$defs": dict(sorted(definitions.items()))}
 
 
-def _object(cls: Any, definitions: dict[str, Schema], tag: str = "", name: str = "") -> Schema:
+def _object(
+    cls: Any, definitions: dict[str, Schema], tag: str = "", name: str = "", *, default: bool = False
+) -> Schema:
     docs = field_docs(cls)
     properties: dict[str, Schema] = {tag: {"const": name}} if tag else {}
-    required = [tag] if tag else []
+    required = [tag] if tag and not default else []
     fields = {field.name: field for field in dataclasses.fields(cls)}
     for key, annotation in hints_of(cls).items():
         entry = {"const": name} if key == tag else _schema(annotation, definitions)
@@ -41,8 +43,11 @@ def _object(cls: Any, definitions: dict[str, Schema], tag: str = "", name: str =
 
 def _schema(annotation: Any, definitions: dict[str, Schema]) -> Schema:
     if choices := choices_of(annotation):
-        options = choices.options().items()
-        return {"oneOf": [_reference(cls, definitions, choices.tag, name) for name, cls in sorted(options)]}
+        named = sorted(choices.options().items())
+        default = choices.default
+        return {
+            "oneOf": [_reference(cls, definitions, choices.tag, name, default=name == default) for name, cls in named]
+        }
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
         return _schema(args[0], definitions)
@@ -63,10 +68,12 @@ def _schema(annotation: Any, definitions: dict[str, Schema]) -> Schema:
     return {"type": names[annotation]} if annotation in names else {}
 
 
-def _reference(cls: Any, definitions: dict[str, Schema], tag: str = "", name: str = "") -> Schema:
+def _reference(
+    cls: Any, definitions: dict[str, Schema], tag: str = "", name: str = "", *, default: bool = False
+) -> Schema:
     if cls.__name__ not in definitions:
         definitions[cls.__name__] = {}  # stands in while the class refers to itself
-        definitions[cls.__name__] = _object(cls, definitions, tag, name)
+        definitions[cls.__name__] = _object(cls, definitions, tag, name, default=default)
     return {"$ref": f"#/$defs/{cls.__name__}"}
 
 
