@@ -104,6 +104,11 @@ class Recipe:
                 f"Write datasets.{stage.dataset}.{what}, or remove it."
             )
         self._check_mixture(stage, place, data, earlier)
+        for one in (stage, *(trial for _, trial in stage.trials())):
+            try:
+                one.loop_settings(self.precision)
+            except UserError as error:
+                raise UserError(f"{place}.{error}") from None
         positions = self._positions(stage)
         if positions and data.context > positions:
             raise UserError(

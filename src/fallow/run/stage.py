@@ -13,7 +13,8 @@ from fallow.evaluate.evaluation import Evaluation
 from fallow.methods import Method
 from fallow.methods.registry import registry
 from fallow.run.mixing import Mixing
-from fallow.train.settings import BatchSize, Checkpointing, Duration, LoopSettings, Optimizer, Schedule, Validation
+from fallow.train.optimizers.settings import Optimizer, optimizers
+from fallow.train.settings import BatchSize, Checkpointing, Duration, LoopSettings, Schedule, Validation
 
 INHERIT = -1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -82,8 +83,8 @@ class Stage:
     batch: BatchSize
     """Sequences in an update, and at once."""
 
-    optimizer: Optimizer
-    """The update."""
+    optimizer: Annotated[Optimizer, Choices("name", optimizers, default="adamw")]
+    """The update. Without a name: adamw."""
 
     schedule: Schedule = Schedule()
     """The rate over time."""
@@ -99,6 +100,10 @@ class Stage:
 
     evaluate: Evaluation = Evaluation()
     """How the finished stage is judged."""
+
+    activations: Literal["keep", "recompute"] = "keep"
+    """What a block keeps from forward to backward: all that its gradient needs, or its input alone; then it computes the
+    rest again, which costs a forward pass of the blocks and gives the same numbers."""
 
     label_smoothing: float = 0.0
     """Share of the target spread evenly over the vocabulary. LoRA's E2E and WebNLG settings use 0.1."""
@@ -121,7 +126,7 @@ class Stage:
             raise UserError(f"seed is {self.seed}, but it must be at least 0 (or -1 for the recipe's seed).")
         if not self.label:
             object.__setattr__(self, "label", self.name)
-        self.loop_settings("fp32")
+        self.loop_settings("bf16")  # what fp32 rules out is known to the recipe
         for _ in self.trials():
             pass  # each is made, and so checked
 
@@ -135,6 +140,7 @@ class Stage:
             validation=self.validation,
             checkpoint=self.checkpoint,
             precision=precision,
+            activations=self.activations,
             label_smoothing=self.label_smoothing,
             seed=max(self.seed, 0),
         )

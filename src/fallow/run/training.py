@@ -28,6 +28,7 @@ from fallow.run.stage import Stage
 from fallow.train import Loop, Mesh
 from fallow.train.callbacks import Callback, Console, JsonLog, Signals, TensorBoard, TimingLog
 from fallow.train.distributed import full_state_dict
+from fallow.train.tensors import store_weights
 
 Say = Callable[[str], None]
 """Tells the user a line."""
@@ -183,6 +184,7 @@ def _whole(bench: Bench, stage: Stage, model: nn.Module) -> nn.Module | None:
     if not bench.mesh.is_main:
         return None
     whole = _initial(bench, stage)
+    store_weights(whole, stage.optimizer.weights)
     parameters = {**dict(whole.named_parameters()), **dict(whole.named_buffers())}
     with torch.no_grad():
         for name, tensor in weights.items():

@@ -14,16 +14,19 @@ import torch
 from torch import nn
 
 from fallow.errors import UserError
-from fallow.train import gradients, nonfinite, rng
+from fallow.train import nonfinite, rng
 from fallow.train.callbacks.base import Callback
 from fallow.train.checkpoint import Checkpoints
 from fallow.train.distributed import Mesh, reshard, shard
 from fallow.train.objective import NextToken, Objective
-from fallow.train.optimizers import Rates, build_optimizer, set_rate, trainable
+from fallow.train.optimizers.build import build_optimizer
+from fallow.train.optimizers.groups import Rates
 from fallow.train.plan import Plan, Stream
+from fallow.train.recompute import recompute_activations
 from fallow.train.records import FitResult, StepRecord, Stopped
 from fallow.train.settings import LoopSettings
-from fallow.train.tensors import make_room, model_tensors, optimizer_tensors
+from fallow.train.tensors import make_room, model_tensors, optimizer_tensors, settle, store_weights
+from fallow.train.updates import updates_of
 from fallow.train.validation import BestWeights, ValidationState
 
 
@@ -79,13 +82,16 @@ class Loop:
         if validate is None and (settings.validation.keep == "best" or settings.validation.patience):
             raise UserError("validation.keep: best and validation.patience need held-out data. Name some.")
         self.plan = Plan.of(settings, mixture, mesh.world)
+        store_weights(model, settings.optimizer.weights)
+        if settings.activations == "recompute":
+            recompute_activations(model)
         self.model = shard(model, mesh, settings.precision)
         self.method, self.mixture, self.settings, self.mesh, self.folder = method, mixture, settings, mesh, Path(folder)
         self.callbacks, self.validate = tuple(callbacks), validate
         self.identity = json.loads(json.dumps(identity or {}))  # as a checkpoint will give it back
         self.objective = objective or NextToken(settings.label_smoothing)
-        self.optimizer = build_optimizer(model, method, settings.optimizer)
-        self.parameters = list(trainable(model).values())
+        self.optimizer = build_optimizer(model, method, settings.optimizer, seed=settings.seed)
+        self.updates = updates_of(model, self.optimizer, settings.optimizer, mesh)
         self.checkpoints = Checkpoints(self.folder / "checkpoints", mesh, settings.checkpoint.keep)
         self.best_weights = BestWeights(self.folder / "best", mesh)
         self.validation = ValidationState()
@@ -100,7 +106,8 @@ class Loop:
             How it ended; at once, with the final weights in the model, if it had ended before.
 
         Raises:
-            NonFiniteError: a loss or gradient is not a number; nothing was updated with it.
+            NonFiniteError: a loss or gradient is not a number; no parameter was updated with it. With updates per layer
+                others may have been before it was seen: the last checkpoint is whole.
             UserError: a checkpoint belongs to another run, or cannot be written.
         """
         if (ended := self.resume()) is not None:
@@ -125,6 +132,8 @@ class Loop:
                     f"the disk is full ({error.filename or self.folder}). Make room and run the same command."
                 ) from error
             raise
+        finally:
+            self.updates.close()
         return result
 
     def step(self) -> StepRecord:
@@ -139,16 +148,15 @@ class Loop:
         num_tokens = int(self.mesh.sum(sum(batch.num_valid for batch in batches)))
         self.refuse_empty(num_tokens, batches)
 
-        losses = [self.backward(batch, num_tokens) for batch in batches]
-        local = gradients.local_gradients(self.parameters)
-        loss, norm = self.agree(losses, local)
-        if not (math.isfinite(loss) and math.isfinite(norm)):  # before anything is changed, on all processes at once
-            nonfinite.refuse(self.num_steps_done + 1, loss, norm, [float(x) for x in losses], batches, self.mesh)
-
-        gradients.clip_(local, norm, self.settings.optimizer.clip)
         rate = self.rate()
-        set_rate(self.optimizer, rate)
-        self.optimizer.step()
+        self.updates.begin(rate)
+        losses = [self.backward(batch, num_tokens, last=batch is batches[-1]) for batch in batches]
+        loss, norm = self.agree(losses, self.updates.norm())
+        if not (math.isfinite(loss) and math.isfinite(norm)):  # on all processes at once
+            seen = nonfinite.Seen(loss, norm, [float(x) for x in losses], batches, self.updates.num_changed())
+            nonfinite.refuse(self.num_steps_done + 1, seen, self.mesh)
+
+        self.updates.finish(norm)
         self.num_steps_done += 1
         self.tokens += num_tokens
         self.loss = loss
@@ -167,18 +175,21 @@ class Loop:
             seconds=seconds,
         )
 
-    def backward(self, batch: Any, num_tokens: int) -> torch.Tensor:
+    def backward(self, batch: Any, num_tokens: int, *, last: bool) -> torch.Tensor:
         """Add the gradients of one micro-batch; returns its part of the loss, a scalar on the device."""
         batch = batch.to(self.mesh.device)
+        if self.mesh.world > 1 and self.settings.batch.reduce == "update":
+            self.model.set_requires_gradient_sync(last)  # type: ignore[operator]
         with self.autocast():
             loss: torch.Tensor = self.objective(self.model, batch) / num_tokens
+        self.updates.see(loss, last=last)
         # FSDP2 averages gradients over processes; ours are parts of a sum.
         torch.autograd.backward(loss * self.mesh.world if self.mesh.world > 1 else loss)
         return loss.detach()
 
-    def agree(self, losses: Sequence[torch.Tensor], local: list[torch.Tensor]) -> tuple[float, float]:
+    def agree(self, losses: Sequence[torch.Tensor], norm: torch.Tensor) -> tuple[float, float]:
         """The global loss and the global norm of the gradients; on the way, whether anyone asked to stop."""
-        own_loss, own_norm = torch.stack([torch.stack(list(losses)).sum(), gradients.norm(local)]).tolist()
+        own_loss, own_norm = torch.stack([torch.stack(list(losses)).sum(), norm]).tolist()
         loss, squares, stops = self.mesh.sums([own_loss, own_norm * own_norm, float(self.stop_requested)])
         self.stop_agreed = stops > 0
         return loss, math.sqrt(squares) if self.mesh.world > 1 else own_norm
@@ -294,6 +305,7 @@ class Loop:
             make_room(self.model, self.optimizer, self.checkpoints.describe(path))
             tensors = model_tensors(self.model) | optimizer_tensors(self.model, self.optimizer)
             self.checkpoints.read(path, tensors)
+            settle(self.optimizer)
             self.num_steps_done, self.tokens = state["step"], state["tokens"]
             self.seconds, self.loss, self.last_saved = state["seconds"], state["loss"], state["step"]
             self.mixture.load_state_dict(state["mixture"])

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fallow.errors import UserError
@@ -11,7 +12,7 @@ _MOST = 8
 
 
 class NonFiniteError(UserError):
-    """A loss or the norm of the gradients was infinite or not a number; nothing was changed by that step.
+    """A loss or the norm of the gradients was infinite or not a number; nothing was changed with it.
 
     Attributes:
         step: number of the refused step, from 1.
@@ -23,27 +24,51 @@ class NonFiniteError(UserError):
         self.step, self.ids = step, ids
 
 
-def refuse(step: int, loss: float, norm: float, losses: Sequence[float], batches: Sequence[Any], mesh: Mesh) -> None:
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a process knows of the step."""
+
+    loss: float
+    """The global loss."""
+
+    norm: float
+    """The global norm of the gradients."""
+
+    losses: Sequence[float]
+    """The loss of each micro-batch of this process."""
+
+    batches: Sequence[Any]
+    """These micro-batches."""
+
+    num_changed: int = 0
+    """Parameters that this process updated before it was seen."""
+
+
+def refuse(step: int, seen: Seen, mesh: Mesh) -> None:
     """Raise `NonFiniteError` on all processes at once; call it where all have seen the same `loss` and `norm`.
 
     Args:
         step: number of the step, from 1.
-        loss: the global loss.
-        norm: the global norm of the gradients.
-        losses: the loss of each micro-batch of this process.
-        batches: these micro-batches.
+        seen: what this process knows.
         mesh: the processes.
     """
-    what = f"the loss is {loss}" if not math.isfinite(loss) else f"the norm of the gradients is {norm}"
-    bad = [batch for batch, own in zip(batches, losses, strict=True) if not math.isfinite(own)]
+    what = f"the loss is {seen.loss}" if not math.isfinite(seen.loss) else f"the norm of the gradients is {seen.norm}"
+    bad = [batch for batch, own in zip(seen.batches, seen.losses, strict=True) if not math.isfinite(own)]
     every_bad = [name for names in mesh.gather([name for batch in bad for name in batch.ids]) for name in names]
-    every = [name for names in mesh.gather([name for batch in batches for name in batch.ids]) for name in names]
+    every = [name for names in mesh.gather([name for batch in seen.batches for name in batch.ids]) for name in names]
     ids = tuple(every_bad or every)
     more = f" and {len(ids) - _MOST} more" if len(ids) > _MOST else ""
     shown = ", ".join(str(name) for name in ids[:_MOST]) + more
+    changed = max(mesh.gather(seen.num_changed))
+    left = f"Stopped before the update: the weights are those of step {step - 1}"
+    if changed:
+        left = (
+            f"Updates per layer had changed {changed} parameters by then, so the weights in memory are of no step; the "
+            "last checkpoint is whole, and the same command continues from it"
+        )
     raise NonFiniteError(
-        f"{what} at step {step}, in a batch with sequences {shown}. Stopped before the update: the weights are those "
-        f"of step {step - 1}. Lower optimizer.lr, lengthen schedule.warmup, set optimizer.clip, or look at the data.",
+        f"{what} at step {step}, in a batch with sequences {shown}. {left}. Lower optimizer.lr, lengthen "
+        "schedule.warmup, set optimizer.clip, or look at the data.",
         step,
         ids,
     )

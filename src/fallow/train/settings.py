@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fallow.errors import UserError, unknown
+from fallow.train.optimizers.settings import Optimizer
 
 _KINDS = ("cosine", "linear", "constant")
 _ENDLESS = float("inf")
@@ -75,7 +76,13 @@ class BatchSize:
     """Sequences in one forward and backward of one process. Changes memory and speed, not the result: the rest of the
     batch is accumulated."""
 
+    reduce: Literal["micro", "update"] = "micro"
+    """When several processes add up their gradients: after each `micro`-batch, so that none holds more than its share of
+    them, or once an `update`, which divides that traffic by the number of micro-batches and holds whole gradients."""
+
     def __post_init__(self) -> None:
+        if self.reduce not in ("micro", "update"):
+            raise UserError(f"reduce: {unknown('time', self.reduce, ('micro', 'update'))}")
         for name, value in (("sequences", self.sequences), ("micro", self.micro)):
             if value < 1:
                 raise UserError(f"{name} is {value}, but it must be at least 1.")
@@ -105,51 +112,6 @@ class BatchSize:
                 f"it does not divide. Did you mean batch.micro {nearest}?"
             )
         return share // min(self.micro, share)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Optimizer:
-    """AdamW (Loshchilov & Hutter, 2019) with a rate for each part and clipping by the global norm.
-
-    A method may multiply the rate of some parameters (sparse values learn faster under SuPar). Weight decay is
-    decoupled and uses the same multiplied rate: w <- w - rate * scale * weight_decay * w.
-    """
-
-    lr: float
-    """Peak learning rate."""
-
-    betas: tuple[float, float] = (0.9, 0.95)
-    """How slowly the running means of the gradient and of its square forget. The second is 0.95 for pre-training, 0.999
-    for short fine-tuning on small batches."""
-
-    eps: float = 1e-8
-    """Added to the root of the second mean."""
-
-    weight_decay: float = 0.1
-    """Share of a weight that is taken off in one step, times the rate. 0 for none."""
-
-    decay: Literal["matrices", "all"] = "matrices"
-    """What decays: `matrices` (and parts of one, such as sparse values) leaves out biases and norms; `all` does not."""
-
-    clip: float = 1.0
-    """Gradients with a larger global norm are scaled down to this. 0 for no clipping."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.lr < _ENDLESS:
-            raise UserError(f"lr is {self.lr}, but it must be above 0 and finite. A usual value is 0.0003.")
-        for beta in self.betas:
-            if not 0 <= beta < 1:
-                raise UserError(
-                    f"betas is {list(self.betas)}, but both must be at least 0 and below 1, as in [0.9, 0.95]."
-                )
-        if not 0 < self.eps < _ENDLESS:
-            raise UserError(f"eps is {self.eps}, but it must be above 0. A usual value is 1.0e-08.")
-        if not 0 <= self.weight_decay < _ENDLESS:
-            raise UserError(f"weight_decay is {self.weight_decay}, but it must be at least 0 (0 for none).")
-        if not 0 <= self.clip < _ENDLESS:
-            raise UserError(f"clip is {self.clip}, but it must be at least 0 (0 for no clipping).")
-        if self.decay not in ("matrices", "all"):
-            raise UserError(f"decay: {unknown('kind of decay', self.decay, ('matrices', 'all'))}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -289,6 +251,10 @@ class LoopSettings:
     """`bf16` computes forward and backward in bfloat16 where that is safe (autocast); weights, their updates and the
     loss stay in fp32."""
 
+    activations: Literal["keep", "recompute"] = "keep"
+    """What a block keeps from forward to backward: all that its gradient needs, or its input alone, and computes the
+    rest again."""
+
     label_smoothing: float = 0.0
     """Share of the target spread evenly over the vocabulary. 0.1 is usual for fine-tuning on few pairs."""
 
@@ -300,6 +266,13 @@ class LoopSettings:
             raise UserError("budget is 0, but a run needs one of budget.tokens, budget.steps and budget.epochs.")
         if self.precision not in ("fp32", "bf16"):
             raise UserError(f"precision: {unknown('precision', self.precision, ('fp32', 'bf16'))}")
+        if self.activations not in ("keep", "recompute"):
+            raise UserError(f"activations: {unknown('choice', self.activations, ('keep', 'recompute'))}")
+        if self.optimizer.weights == "bf16" and self.precision == "fp32":
+            raise UserError(
+                "optimizer.weights is bf16, with which nothing can be computed in fp32. Write precision: bf16, or leave "
+                "optimizer.weights out."
+            )
         if not 0 <= self.label_smoothing < 1:
             raise UserError(f"label_smoothing is {self.label_smoothing}, but it must be at least 0 and below 1.")
         for unit in ("tokens", "steps", "epochs"):

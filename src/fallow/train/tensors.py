@@ -1,10 +1,13 @@
 """The tensors of a model and its optimizer by name, whole or sharded."""
 
+from typing import Literal
+
 import torch
 from torch import nn
 
 from fallow.train.distributed import reshard
-from fallow.train.optimizers import canonical, trainable
+from fallow.train.optimizers.adam import Adam
+from fallow.train.optimizers.parameters import canonical, trainable
 
 Tensors = dict[str, torch.Tensor]
 
@@ -46,10 +49,31 @@ def make_room(
     """
     for name, parameter in trainable(model).items():
         prefix = f"optimizer.{name}."
+        own = optimizer.empty_state(parameter) if isinstance(optimizer, Adam) else {}
         for full in [key for key in saved if key.startswith(prefix) and "." not in key[len(prefix) :]]:
-            shape, dtype = saved[full]
-            if shape == parameter.shape:  # sharded like its parameter
+            (shape, dtype), key = saved[full], full[len(prefix) :]
+            if key in own and own[key].shape == shape:
+                room = own[key]
+            elif shape == parameter.shape:  # sharded like its parameter
                 room = torch.zeros_like(parameter, dtype=dtype)
             else:
                 room = torch.zeros(shape, dtype=dtype, device=parameter.device)
-            optimizer.state[parameter][full[len(prefix) :]] = room.detach()
+            optimizer.state[parameter][key] = room.detach()
+
+
+def settle(optimizer: torch.optim.Optimizer) -> None:
+    """After a checkpoint was read: make the state fit this number of processes."""
+    if isinstance(optimizer, Adam):
+        optimizer.settle()
+
+
+def store_weights(model: nn.Module, weights: Literal["model", "bf16"]) -> None:
+    """Give the parameters the type in which they are trained, in place; buffers keep theirs.
+
+    Args:
+        model: before it is sharded.
+        weights: see `Optimizer.weights`.
+    """
+    if weights == "bf16":
+        for parameter in model.parameters():
+            parameter.data = parameter.data.bfloat16()

@@ -1,0 +1,84 @@
+"""Which parameters share a rate, a decay and a projection."""
+
+from collections import defaultdict
+from typing import Any, Protocol
+
+from torch import nn
+
+from fallow.conversion import match_targets
+from fallow.errors import UserError
+from fallow.linear.inputs import linear_sites
+from fallow.train.optimizers.parameters import canonical, trainable
+from fallow.train.optimizers.settings import GaLore, Optimizer
+
+Group = dict[str, Any]
+"""A group of parameters as torch's optimizers take it."""
+
+
+class Rates(Protocol):
+    """What the optimizer asks a method."""
+
+    def rate_scales(self, model: nn.Module) -> dict[str, float]:
+        """Multiplier of the learning rate by parameter name; 1 for a name that is absent."""
+        ...
+
+    def decayed(self, model: nn.Module) -> set[str]:
+        """Names of the parameters that are matrices or parts of one."""
+        ...
+
+
+def groups_of(model: nn.Module, method: Rates, settings: Optimizer) -> list[Group]:
+    """One group for each combination of rate multiplier, decay, and projected or not.
+
+    Each holds its multiplier under `scale`; `set_rate` keeps its rate at scale * schedule. Weight decay is decoupled
+    and uses that multiplied rate, as in torch: a parameter that learns n times faster also decays n times faster, and
+    its balance between the two stays where it was.
+
+    Args:
+        model: already sharded, on its device.
+        method: gives the multipliers and says what is a matrix.
+        settings: the rest.
+
+    Raises:
+        UserError: nothing to project, or a rank that a matrix does not have.
+    """
+    scales = {canonical(name): scale for name, scale in method.rate_scales(model).items()}
+    decayed = {canonical(name) for name in method.decayed(model)}
+    projected = set() if settings.projection is None else projected_names(model, settings.projection)
+    members: dict[tuple[float, float, bool], list[nn.Parameter]] = defaultdict(list)
+    for name, parameter in trainable(model).items():
+        decays = settings.decay == "all" or name in decayed
+        decay = settings.weight_decay if decays else 0.0
+        members[scales.get(name, 1.0), decay, name in projected].append(parameter)
+    return [
+        {"params": parameters, "scale": scale, "lr": scale * settings.lr, "weight_decay": weight_decay}
+        | ({"projection": settings.projection} if is_projected else {})
+        for (scale, weight_decay, is_projected), parameters in sorted(members.items(), key=lambda item: item[0])
+    ]
+
+
+def projected_names(model: nn.Module, projection: GaLore) -> set[str]:
+    """The matrices whose gradients are projected: stock weights of linear layers, by default those of the blocks.
+
+    Raises:
+        UserError: there is none, a target that matches nothing, or a matrix with fewer rows or columns than `rank`.
+    """
+    try:
+        sites = match_targets(model, linear_sites(model), projection.targets)
+    except UserError as error:
+        raise UserError(
+            f"optimizer.{projection.name} projects gradients of dense matrices, and found none: {error}. Sparse and "
+            "low-rank layers have none; write optimizer.name: adamw8bit to save memory there"
+        ) from None
+    parameters = trainable(model)
+    names = {canonical(f"{name}.weight") for name in sites} & parameters.keys()
+    if not names:
+        raise UserError(f"optimizer.{projection.name} has no effect: every matrix that it would project is frozen")
+    for name in sorted(names):
+        shape = tuple(parameters[name].shape)
+        if projection.rank > min(shape):
+            raise UserError(
+                f"optimizer.rank is {projection.rank}, but {name} is {shape[0]} x {shape[1]}. Write at most "
+                f"{min(min(parameters[n].shape) for n in names)}, or name other layers in optimizer.targets"
+            )
+    return names
