@@ -18,7 +18,7 @@ from fallow.folder import build
 from fallow.methods import method_of
 from fallow.train import distributed
 from fallow.train.optimizers import build_optimizer
-from fallow.train.settings import Optimizer
+from fallow.train.optimizers.settings import Optimizer
 from tests.conformance.families import CONFIGS, tokens
 from tests.conformance.table import ROWS
 

@@ -22,7 +22,7 @@ from fallow.errors import UserError
 from fallow.folder import build
 from fallow.methods import method_of
 from fallow.train.optimizers import build_optimizer
-from fallow.train.settings import Optimizer
+from fallow.train.optimizers.settings import Optimizer
 from tests.conformance.families import CONFIGS, tokens
 from tests.conformance.table import ROWS
 from tests.house.source import ROOT

@@ -102,8 +102,8 @@ class Stage:
     """How the finished stage is judged."""
 
     activations: Literal["keep", "recompute"] = "keep"
-    """What a block keeps from forward to backward: all that its gradient needs, or its input alone; then it computes the
-    rest again, which costs a forward pass of the blocks and gives the same numbers."""
+    """What a block keeps from forward to backward: all that its gradient needs, or its input alone. It then computes
+    the rest again, which costs a forward pass of the blocks and gives the same numbers."""
 
     label_smoothing: float = 0.0
     """Share of the target spread evenly over the vocabulary. LoRA's E2E and WebNLG settings use 0.1."""

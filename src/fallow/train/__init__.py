@@ -6,7 +6,8 @@ Settings come without torch; everything else is imported when it is first used.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from fallow.train.settings import BatchSize, Checkpointing, Duration, LoopSettings, Optimizer, Schedule, Validation
+from fallow.train.optimizers.settings import AdamW8bit, GaLore, GaLore8bit, Optimizer
+from fallow.train.settings import BatchSize, Checkpointing, Duration, LoopSettings, Schedule, Validation
 
 if TYPE_CHECKING:
     from fallow.train.callbacks import Callback, Console, JsonLog, Signals, TensorBoard, TimingLog
@@ -34,12 +35,15 @@ _HOMES = {
 }
 
 __all__ = [
+    "AdamW8bit",
     "BatchSize",
     "Callback",
     "Checkpointing",
     "Console",
     "Duration",
     "FitResult",
+    "GaLore",
+    "GaLore8bit",
     "JsonLog",
     "Loop",
     "LoopSettings",

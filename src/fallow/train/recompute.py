@@ -27,7 +27,7 @@ def recompute_activations(model: nn.Module) -> None:
         )
     for block in found:
         if getattr(block.forward, "func", None) is not _forward:
-            block.forward = partial(_forward, block.forward)  # type: ignore[method-assign]
+            block.forward = partial(_forward, block.forward)
 
 
 def _forward(forward: Any, *arguments: Any, **named: Any) -> Any:

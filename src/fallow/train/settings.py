@@ -77,8 +77,8 @@ class BatchSize:
     batch is accumulated."""
 
     reduce: Literal["micro", "update"] = "micro"
-    """When several processes add up their gradients: after each `micro`-batch, so that none holds more than its share of
-    them, or once an `update`, which divides that traffic by the number of micro-batches and holds whole gradients."""
+    """When several processes add up their gradients: after each `micro`-batch, so that none holds more than its share,
+    or once an `update`, which divides that traffic by the number of micro-batches but holds whole gradients."""
 
     def __post_init__(self) -> None:
         if self.reduce not in ("micro", "update"):
@@ -270,8 +270,8 @@ class LoopSettings:
             raise UserError(f"activations: {unknown('choice', self.activations, ('keep', 'recompute'))}")
         if self.optimizer.weights == "bf16" and self.precision == "fp32":
             raise UserError(
-                "optimizer.weights is bf16, with which nothing can be computed in fp32. Write precision: bf16, or leave "
-                "optimizer.weights out."
+                "optimizer.weights is bf16, with which nothing can be computed in fp32. Write precision: bf16, or "
+                "leave optimizer.weights out."
             )
         if not 0 <= self.label_smoothing < 1:
             raise UserError(f"label_smoothing is {self.label_smoothing}, but it must be at least 0 and below 1.")

@@ -116,8 +116,8 @@ class PerLayer:
     ) -> None:
         self.parameters, self.optimizer, self.mesh = list(parameters.values()), optimizer, mesh
         self.clip = settings.clip
-        self.groups = {p: group for group in optimizer.param_groups for p in group["params"]}
-        self.norms: dict[nn.Parameter, torch.Tensor] = {}
+        self.groups: dict[torch.Tensor, Any] = {p: group for group in optimizer.param_groups for p in group["params"]}
+        self.norms: dict[torch.Tensor, torch.Tensor] = {}
         self.changed: list[torch.Tensor] = []
         self.refused = torch.zeros((), device=mesh.device)
         self.armed = False

@@ -92,22 +92,22 @@ class Adam(torch.optim.Optimizer):
     def settle(self) -> None:
         """Make the state fit that a checkpoint of another number of processes left."""
         for parameter, state in self.state.items():
-            self._moments(parameter).settle(state, parameter)
+            if self._targets[parameter] is None:  # what is projected has been on one process all along
+                self._moments(parameter).settle(state, parameter)
 
     @torch.no_grad()
-    def change_moments(self, parameter: Tensor, change: Callable[[Tensor], Tensor]) -> None:
-        """Replace both moments of a parameter by a function of them, such as one that keeps the largest.
+    def change_moments(self, parameter: Tensor, change: Callable[[str, Tensor], Tensor]) -> None:
+        """Replace each moment of a parameter by a function of it; see `fallow.methods.moments.change_moments`.
 
-        Args:
-            parameter: nothing happens before its first step.
-            change: takes and gives this process's part of a moment, fp32, in its shape.
+        Moments of a projected gradient come in the shape that they have.
         """
         if not (state := self.state.get(parameter)):
             return
         moments = self._moments(parameter)
         for name in NAMES:
-            shape = local(state[name]).shape
-            moments.write(state, name, change(moments.read(state, name).view(shape).clone()).reshape(-1))
+            whole = torch.empty_like(state[name], dtype=torch.float32)
+            local(whole).view(-1).copy_(moments.read(state, name))
+            moments.write(state, name, local(change(name, whole)).reshape(-1))
 
     def _update(self, parameter: Tensor, group: Group) -> None:
         assert parameter.grad is not None

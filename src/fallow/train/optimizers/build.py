@@ -39,7 +39,7 @@ def build_optimizer(
         return torch.optim.AdamW(
             groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=_can_fuse(groups)
         )
-    streams = {parameter: stream(seed, name) for name, parameter in trainable(model).items()}
+    streams: dict[torch.Tensor, int] = {p: stream(seed, name) for name, p in trainable(model).items()}
     return Adam(
         groups,
         lr=settings.lr,

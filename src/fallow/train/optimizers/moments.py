@@ -1,8 +1,8 @@
 """The two running means of a parameter's gradient, as an optimizer's state: in full, or a byte an entry.
 
-A moment called `exp_avg` is stored under its name, as fp32 or as codes, and then beside it `exp_avg_scale`, the scales of
-its blocks. Codes are cut into shards as their parameter is. Scales are of shape (processes, blocks of a process), since
-blocks are counted within a shard.
+A moment called `exp_avg` is stored under its name, as fp32 or as codes, and then beside it `exp_avg_scale`, the scales
+of its blocks. Codes are cut into shards as their parameter is. Scales are of shape (processes, blocks of a process),
+since blocks are counted within a shard.
 """
 
 from dataclasses import dataclass
@@ -93,12 +93,12 @@ class Moments:
             state[f"{name}_scale"] = self._empty_scales(like)
             self.write(state, name, values)
 
-    def _empty_scales(self, like: Tensor) -> Tensor:
+    def _empty_scales(self, like: Any) -> Tensor:
         if not hasattr(like, "to_local"):
             return torch.zeros(1, -(-like.numel() // self.block), device=like.device)
         from torch.distributed.tensor import DTensor, Shard
 
-        mesh: Any = like.device_mesh
+        mesh = like.device_mesh
         rows, inner = like.shape[0], like.numel() // max(like.shape[0], 1)
         num = -(-(-(-rows // mesh.size()) * inner) // self.block)
         part = torch.zeros(1, num, device=local(like).device)

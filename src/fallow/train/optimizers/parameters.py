@@ -1,5 +1,7 @@
 """The parameters that an optimizer changes, by name, and the part of them that this process holds."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -24,11 +26,12 @@ def local(tensor: torch.Tensor) -> torch.Tensor:
     return part
 
 
-def local_offset(tensor: torch.Tensor) -> int:
+def local_offset(tensor: Any) -> int:
     """Position of this process's part in the whole tensor, read row by row; parts are cut along the first dimension."""
     if not hasattr(tensor, "to_local") or tensor.ndim == 0:
         return 0
-    mesh = tensor.device_mesh
-    rows = -(-tensor.shape[0] // mesh.size())
-    inner = tensor.numel() // max(tensor.shape[0], 1)
-    return min(mesh.get_local_rank() * rows, tensor.shape[0]) * inner
+    mesh: Any = tensor.device_mesh
+    rows = -(-tensor.shape[0] // int(mesh.size()))
+    inner: int = tensor.numel() // max(tensor.shape[0], 1)
+    first: int = min(mesh.get_local_rank() * rows, tensor.shape[0])
+    return first * inner

@@ -9,6 +9,8 @@ def basis_of(gradient_mn: Tensor, rank: int) -> Tensor:
 
     The left ones where m < n, else the right ones, as in the paper and its code.
     """
+    left_mk: Tensor
+    right_kn: Tensor
     left_mk, _, right_kn = torch.linalg.svd(gradient_mn.float(), full_matrices=False)
     m, n = gradient_mn.shape
     return left_mk[:, :rank] if m < n else right_kn[:rank].t()

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from fallow.errors import UserError, unknown
 
 SMALL = 4096
-"""A parameter with fewer entries keeps its moments in full: they weigh nothing, and norms and biases need them exact."""
+"""A parameter with fewer entries keeps its moments in full: they weigh nothing, and norms need them exact."""
 
 _ENDLESS = float("inf")
 _WORDS = {
@@ -153,7 +153,7 @@ class GaLore(Optimizer):
     name: ClassVar[str] = "galore"
 
     rank: int
-    """Width of the subspace; a quarter to a half of the model's width in the paper. More costs memory and learns faster."""
+    """Width of the subspace, a quarter to a half of the model's in the paper. More costs memory and learns faster."""
 
     every: int = 200
     """Updates until the subspace is taken from the gradient anew: 200 in the paper, 500 at 7B. An SVD of every target
