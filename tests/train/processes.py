@@ -23,6 +23,7 @@ from fallow.train import (
     shard,
 )
 from fallow.train.tensors import optimizer_tensors
+from tests.train.optimizers.processes import main as optimizers
 from tests.train.tiny import BreakAfter, CrashError, TinyModel, loop, settings
 
 LONG = {"budget": Duration(steps=20), "batch": BatchSize(sequences=8, micro=2)}
@@ -140,6 +141,7 @@ def main(folder: Path) -> None:
         loop(folder / "odd", settings(batch=BatchSize(sequences=6, micro=2)), mesh=mesh)
     except UserError as error:
         seen["odd_batch"] = str(error)
+    seen["optimizers"] = optimizers(folder / "optimizers", mesh)
     if mesh.is_main:
         torch.save(whole, folder / "two.pt")
         (folder / "seen.json").write_text(json.dumps(seen))

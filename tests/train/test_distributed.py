@@ -8,6 +8,7 @@ import torch
 
 from fallow.errors import UserError
 from fallow.train import Mesh
+from tests.train.optimizers.processes import made
 from tests.train.processes import LONG, losses
 from tests.train.test_resume import run
 from tests.train.tiny import loop, settings, weights
@@ -98,3 +99,59 @@ def test_a_device_that_is_not_there() -> None:
         Mesh.start("gpu")
     with pytest.raises(UserError, match="Write --device cpu"):
         Mesh.start(f"cuda:{torch.cuda.device_count()}")
+
+
+SAME = {
+    "per layer": "together",
+    "recomputed": "together",
+    "per layer, recomputed": "together",
+    "per layer, reduced once": "reduced once",
+    "per layer, clipped": "clipped",
+    "per layer, bytes": "bytes",
+}
+
+
+@pytest.fixture(scope="module")
+def ends(two: Any) -> dict[str, dict[str, torch.Tensor]]:
+    """The weights that each case came to on two processes."""
+    return torch.load(two[0] / "optimizers" / "ends.pt", weights_only=True)
+
+
+def apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    return max(float((value.float() - other[name]).abs().max()) for name, value in one.items())
+
+
+@pytest.mark.parametrize("case", SAME)
+def test_updates_per_layer_and_recomputing_change_no_bit_on_shards(ends: Any, case: str) -> None:
+    assert apart(ends[case], ends[SAME[case]]) == 0
+
+
+@pytest.mark.parametrize(
+    ("case", "bound"), [("together", 1e-6), ("clipped", 1e-6), ("bytes", 0.01), ("reduced once", 1e-6)]
+)
+def test_optimizers_on_shards_are_those_of_one_process(ends: Any, tmp_path: Path, case: str, bound: float) -> None:
+    """To rounding; with 8-bit moments, whose blocks are cut otherwise, to less than one step of 0.01."""
+    alone = made(tmp_path, case, Mesh())
+    alone.fit()
+    assert apart(weights(alone), ends[case]) <= bound
+
+
+def test_bytes_are_shared_out_and_continued(two: Any, ends: Any) -> None:
+    seen = two[1]["optimizers"]
+    for name in ("exp_avg", "exp_avg_sq"):
+        assert seen["shapes"][name] == [[17], [9]] and seen["shapes"][f"{name}_scale"] == [[2, 1], [1, 1]]
+    assert seen["resumed"], "bit for bit by as many processes"
+    alone = made(two[0] / "optimizers" / "half", "bytes", Mesh(), seed=4)
+    alone.fit()
+    assert alone.method.steps == [3, 4, 5]
+    assert apart(weights(alone), ends["bytes"]) < 0.01
+    assert seen["from one"] == [3, 4, 5]
+    assert apart(ends["from one"], ends["bytes"]) < 0.01
+
+
+def test_all_refuse_updates_per_layer_when_one_loss_is_infinite(two: Any) -> None:
+    assert two[1]["optimizers"]["non-finite"] == [[3, True], [3, True]]
+
+
+def test_galore_is_for_one_process(two: Any) -> None:
+    assert "optimizer.galore works on one process" in two[1]["optimizers"]["galore"]
