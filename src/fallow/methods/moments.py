@@ -17,7 +17,7 @@ def change_moments(optimizer: torch.optim.Optimizer, parameter: nn.Parameter, ch
     Args:
         optimizer: any of fallow's, or one of torch's that keeps its moments as tensors of the parameter's shape.
         parameter: nothing happens before its first update.
-        change: is called for each moment with its name ("exp_avg", "exp_avg_sq") and its value in the parameter's shape,
+        change: is called for each moment with its name ("exp_avg", "exp_avg_sq") and value, of the parameter's shape,
             a DTensor where the parameter is one; in fp32 where the optimizer stores bytes.
 
     >>> weight = nn.Parameter(torch.ones(2))
