@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,13 @@ def test_score_needs_labels(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(plain))
     with pytest.raises(UserError, match=r"validation.by .*is score, but mood is pairs"):
         load(path)
+
+
+def test_positions_of_a_folder_are_known_before_the_first_step(calm: Path, tmp_path: Path) -> None:
+    asked = recipe(tmp_path, tmp_path / "run", model={"path": str(calm / "tune/model")})
+    longer = replace(asked, datasets={"mood": replace(asked.datasets["mood"], context=64)})
+    with pytest.raises(UserError, match=r"stage tune: datasets.mood.context is 64, but the model has 32 positions"):
+        run_recipe(longer, json=True)
 
 
 def test_labels_of_the_configuration_are_refused_before_anything_is_made(tmp_path: Path) -> None:

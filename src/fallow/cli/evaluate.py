@@ -12,11 +12,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Args:
-    """Measure a model folder, merged or not, on text or on pairs of a context and a target.
+    """Measure a model folder, merged or not, on text, on pairs of a context and a target, or on labelled texts.
 
     Text (files, folders, folders of shards, embedded:stdlib): loss in nats per token, perplexity, and bits per byte,
     which can be compared between tokenizers; every token weighs the same. Pairs (--format): the same on the targets,
-    and the scores of the texts that the model generates, one for each distinct context.
+    and the scores of the texts that the model generates, one for each distinct context. Labelled texts (--format with
+    the name of a task of GLUE): loss, and the task's metrics.
 
     Examples:
       fallow evaluate runs/demo/dense/model --data articles.jsonl
@@ -24,22 +25,28 @@ class Args:
       fallow evaluate runs/demo/dense/model --data books.txt --context 256 --stride 64
       fallow evaluate runs/e2e/tuned/model --format e2e --data test.csv --num-beams 10 --texts texts.jsonl
       fallow evaluate runs/e2e/tuned/model --format e2e --data test.csv --num-beams 10 --decoder lora --profile e2e
+      fallow evaluate runs/rte/tuned/model --format rte --data RTE/dev.tsv --context 128 --overflow cut
+      fallow evaluate runs/rte/tuned/model --format rte --data RTE/test.tsv --answers RTE.tsv
     """
 
     folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """Folder of the model with its tokenizer."""
 
     data: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SOURCE ...")] = ()
-    """Text sources, each measured on its own and all together; with --format one file of pairs."""
+    """Text sources, each measured on its own and all together; with --format one file of pairs, or files of labelled
+    texts that are read one after another."""
 
-    format: Literal["text", "e2e", "webnlg", "dart", "curation", "jsonl", "embedded"] = "text"
-    """text, or how the pairs are written."""
+    format: Literal[
+        "text", "e2e", "webnlg", "dart", "curation", "jsonl", "embedded",
+        "cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte",
+    ] = "text"  # fmt: skip
+    """text, how the pairs are written, or which task of GLUE the labels are of."""
 
     context: int = 0
     """Length of a sequence in tokens. By default the model's."""
 
     overflow: Literal["error", "cut", "drop"] = "error"
-    """Pairs longer than the context: stop, cut their context, or leave them out (both are counted)."""
+    """Pairs and labelled texts longer than the context: stop, cut them, or leave them out (both are counted)."""
 
     field: Annotated[str, tyro.conf.arg(metavar="NAME")] = "text"
     """Field or column that holds the text, for JSONL and Parquet."""
@@ -82,6 +89,9 @@ class Args:
     texts: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
     """Write each text to this JSON Lines file as it comes. The same command after an interruption goes on from it."""
 
+    answers: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
+    """Labelled texts: write the model's answers to this file, as GLUE takes them. The data need no labels then."""
+
     batch_size: int = 8
     """Sequences in a forward pass."""
 
@@ -111,9 +121,11 @@ def run(args: Args) -> int:
     _refuse_without_effect(args)
     settings = _settings(args)
     check_folder(args.folder)
-    model, tokenizer = open_model(args.folder, args.tokenizer, args.device)
+    kind = _kind(args)
+    model, tokenizer = open_model(args.folder, args.tokenizer, args.device, labels=kind == "labels")
 
     from fallow.cli.evaluate_data import measure_pairs, measure_text
+    from fallow.cli.evaluate_labels import measure_labels
     from fallow.evaluate.prompts import positions_of
 
     context = args.context or positions_of(model)
@@ -123,11 +135,17 @@ def run(args: Args) -> int:
         raise UserError(f"context is {context}, but the model has {positions_of(model)} positions. Write that or less")
     settings.perplexity.check_context(context)
     with tempfile.TemporaryDirectory(prefix="fallow-evaluate-") as scratch:
-        measure = measure_text if args.format == "text" else measure_pairs
-        result = measure(args, model, tokenizer, context, settings, Path(scratch))
+        measure = {"text": measure_text, "pairs": measure_pairs, "labels": measure_labels}
+        result = measure[kind](args, model, tokenizer, context, settings, Path(scratch))
     result = {"model": args.folder, "context": context, **result}
     print(json_module.dumps(result, indent=2) if args.json else "\n".join(lines(result)))
     return 0
+
+
+def _kind(args: Args) -> str:
+    from fallow.data.settings import TASK_NAMES
+
+    return "text" if args.format == "text" else "labels" if args.format in TASK_NAMES else "pairs"
 
 
 _ONLY_PAIRS: dict[str, Any] = {
@@ -139,27 +157,33 @@ _ONLY_PAIRS: dict[str, Any] = {
     "length_penalty": 1.0,
     "no_repeat_ngram_size": 0,
     "lowercase": False,
-    "overflow": "error",
     "texts": "",
 }
 _ONLY_TEXT: dict[str, Any] = {"field": "text", "max_megabytes": 0.0, "stride": 0, "n_plus_one": 0}
+_FOREIGN: dict[str, dict[str, Any]] = {
+    "text": {**_ONLY_PAIRS, "overflow": "error", "answers": ""},
+    "pairs": {**_ONLY_TEXT, "answers": ""},
+    "labels": {**_ONLY_TEXT, **_ONLY_PAIRS},
+}
 
 
 def _refuse_without_effect(args: Args) -> None:
     """A setting of the other kind of data would do nothing."""
     from fallow.errors import UserError
 
-    text = args.format == "text"
-    for key, default in (_ONLY_PAIRS if text else _ONLY_TEXT).items():
+    kind = _kind(args)
+    for key, default in _FOREIGN[kind].items():
         if getattr(args, key) != default:
-            flag, kind = key.replace("_", "-"), "text" if text else "pairs"
-            raise UserError(f"--{flag} has no effect on {kind}. Remove it" + (", or name the --format of pairs" * text))
-    if not text and len(args.data) > 1:
+            flag, hint = key.replace("_", "-"), ", or name the --format of other data" * (kind == "text")
+            raise UserError(f"--{flag} has no effect on {kind}. Remove it{hint}")
+    if kind == "pairs" and len(args.data) > 1:
         raise UserError(
             f"--format {args.format} takes one file, but --data names {len(args.data)}. Evaluate them in turn"
         )
     if args.format == "embedded" and args.data:
         raise UserError("--data has no effect with --format embedded, which needs no file. Remove it")
+    if args.answers and args.overflow == "drop":
+        raise UserError("--answers needs one to each text, but --overflow drop leaves texts out. Write --overflow cut")
     if args.lowercase and args.profile != "sacrebleu":
         raise UserError(f"--lowercase has no effect with --profile {args.profile}, which follows its script. Remove it")
 

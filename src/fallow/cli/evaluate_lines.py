@@ -8,6 +8,9 @@ Plain = Mapping[str, Any]
 
 def lines(result: Plain) -> Iterator[str]:
     """The lines, from what `--json` prints."""
+    if "task" in result:
+        yield from _labels(result)
+        return
     yield f"{_loss(result)}   ({result['num_tokens']:,} tokens)"
     parts = result.get("parts", {})
     width = max(map(len, parts), default=0)
@@ -22,6 +25,21 @@ def lines(result: Plain) -> Iterator[str]:
         )
     if "metrics" in result:
         yield from _texts(result)
+
+
+def _labels(result: Plain) -> Iterator[str]:
+    if "score" in result:
+        found = "   ".join(f"{key} {result[key]:.4f}" for key in ("loss", *result["metrics"]))
+        yield f"{result['task']}: {found}   ({result['num_examples']:,} texts)"
+    if "answers" in result:
+        yield f"answers to {result['num_answers']:,} texts: {result['answers']}"
+    facts = result["texts"]
+    lost = [f"{facts[key]:,} {name}" for key, name in _LOST.items() if facts[key]]
+    if lost:
+        yield f"of {facts['read'] + facts['left_out']:,} rows {' and '.join(lost)}"
+
+
+_LOST = {"cut": "were cut", "dropped": "left out as too long", "left_out": "left out as the official readers do"}
 
 
 def _loss(found: Plain) -> str:

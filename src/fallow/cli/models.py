@@ -24,11 +24,18 @@ def check_folder(folder: str) -> None:
     raise UserError(f"{path} holds no model. {hint}")
 
 
-def open_model(folder: str, tokenizer: str = "", device: str = "") -> tuple[Any, Any]:
+def open_model(folder: str, tokenizer: str = "", device: str = "", *, labels: bool = False) -> tuple[Any, Any]:
     """The model of a folder, merged or not, in evaluation mode, and its tokenizer.
 
+    Args:
+        folder: of the model.
+        tokenizer: its folder, when it is another one.
+        device: where to put the model; empty for the best there is.
+        labels: whether a classifier is needed; else a causal language model.
+
     Raises:
-        UserError: no tokenizer, one with more tokens than the model knows, weights that cannot be read, no such device.
+        UserError: no tokenizer, one with more tokens than the model knows, weights that cannot be read, no such device,
+            or a model of the other kind.
     """
     home = tokenizer or folder
     if not tokenizer and not any(Path(folder, name).is_file() for name in _TOKENIZERS):
@@ -38,15 +45,18 @@ def open_model(folder: str, tokenizer: str = "", device: str = "") -> tuple[Any,
 
     from fallow.conversion import merge
     from fallow.data.tokenizer import load_tokenizer
+    from fallow.evaluate.classification import check_classifier, pad_with
     from fallow.evaluate.prompts import check_vocabulary
     from fallow.folder import check_causal, load
 
     logging.disable_progress_bar()
     where = _device(torch, device)
-    words = load_tokenizer(home)
+    words = load_tokenizer(home, end=not labels)
     model: Any = merge(load(folder))  # one product a layer for each generated token, instead of building W anew
-    check_causal(model, folder)
+    (check_classifier if labels else check_causal)(model, folder)
     check_vocabulary(model, words)
+    if labels:
+        pad_with(model, words)
     return model.eval().to(where), words
 
 

@@ -12,6 +12,7 @@ from fallow.errors import UserError
 from fallow.evaluate.agreement import Numbers, agreement
 from fallow.evaluate.modes import evaluating
 from fallow.evaluate.perplexity import Processes
+from fallow.evaluate.progress import Progress
 from fallow.evaluate.selection import spread
 
 
@@ -30,6 +31,7 @@ def classify(
     batch_size: int = 32,
     max_batches: int = 0,
     mesh: Gathering | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, float]:
     """Loss and metrics of a model on labelled texts.
 
@@ -45,6 +47,7 @@ def classify(
         batch_size: sequences in a forward pass on each process.
         max_batches: look at no more than this many batches, evenly spread; 0 looks at all.
         mesh: processes that share the batches.
+        progress: called with the number of batches done and of all.
 
     Returns:
         `loss`, `score`, each metric of the task by name, and `num_examples`.
@@ -52,16 +55,24 @@ def classify(
     Raises:
         UserError: the model's head is one for another task, or an answer is not a number.
     """
-    _, answers, labels, losses = _answers(model, dataset, batch_size, max_batches, mesh)
+    answers, labels, losses = _answers(model, dataset, batch_size, max_batches, mesh, progress)
     found = agreement(dataset.task.metrics, answers, labels)
     score = sum(found.values()) / len(found)
     return {"loss": float(losses.mean()), "score": score, **found, "num_examples": len(labels)}
 
 
-def predictions(model: nn.Module, dataset: ClassificationDataset, *, batch_size: int = 32) -> list[int | float]:
-    """The number of the class, or the value, that a model gives for each text, in the order of the data set."""
-    _, answers, _, _ = _answers(model, dataset, batch_size, 0, None)
-    return [float(x) for x in answers] if dataset.task.is_regression else [int(x) for x in answers]
+def answers_of(
+    model: nn.Module, dataset: ClassificationDataset, *, batch_size: int = 32, progress: Progress | None = None
+) -> list[str]:
+    """What a model answers to each text, in the order of the data set and written as GLUE's files write it.
+
+    Values are kept within the task's span, as GLUE's evaluation asks for.
+    """
+    answers, _, _ = _answers(model, dataset, batch_size, 0, None, progress)
+    task = dataset.task
+    if task.is_regression:
+        return [f"{value:.3f}" for value in np.clip(answers, *task.span)]
+    return [task.written[int(number)] for number in answers]
 
 
 def pooled(parts: Sequence[dict[str, float]]) -> dict[str, float]:
@@ -76,6 +87,19 @@ def pooled(parts: Sequence[dict[str, float]]) -> dict[str, float]:
     return {"loss": loss, **means, "num_examples": total}
 
 
+def check_classifier(model: Any, source: object) -> None:
+    """Refuse a model without a head for labels.
+
+    Raises:
+        UserError: names its class, and what is needed.
+    """
+    if not type(model).__name__.endswith("ForSequenceClassification"):
+        raise UserError(
+            f"{source} holds a {type(model).__name__}, which has no head for labels. Train one on data of kind "
+            "classification, or name a folder that holds a classifier, such as BertForSequenceClassification"
+        )
+
+
 def pad_with(model: Any, tokenizer: Any) -> None:
     """Tell a model which token is padding, as `ClassificationDataset` pads: the end token where there is no other."""
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
@@ -83,9 +107,14 @@ def pad_with(model: Any, tokenizer: Any) -> None:
 
 
 def _answers(
-    model: nn.Module, dataset: ClassificationDataset, batch_size: int, max_batches: int, mesh: Gathering | None
-) -> tuple[list[int], Numbers, Numbers, Numbers]:
-    """(index, answer, label, loss) of each example that was looked at, in the order of the data set."""
+    model: nn.Module,
+    dataset: ClassificationDataset,
+    batch_size: int,
+    max_batches: int,
+    mesh: Gathering | None,
+    progress: Progress | None,
+) -> tuple[Numbers, Numbers, Numbers]:
+    """Answer, label and loss of each example that was looked at, in the order of the data set."""
     order = dataset.task.order_in(model.config, f"the head of {type(model).__name__}")
     rank, world = (mesh.rank, mesh.world) if mesh is not None else (0, 1)
     starts = range(0, len(dataset), batch_size)
@@ -102,13 +131,15 @@ def _answers(
             if mine < len(batches):
                 rows = zip(indices, answers_b.tolist(), batch.labels.tolist(), losses_b.tolist(), strict=True)
                 found += rows
+            if progress is not None:
+                progress(min(first + world, len(batches)), len(batches))
     if mesh is not None:
         found = [row for share in mesh.gather(found) for row in share]
     found.sort()
     if not found:
         raise UserError(f"{dataset.name} is empty, so nothing can be measured on it")
     columns = [np.array(column, dtype=np.float64) for column in zip(*found, strict=True)]
-    return [row[0] for row in found], columns[1], columns[2], columns[3]
+    return columns[1], columns[2], columns[3]
 
 
 def _one(model: nn.Module, batch: LabelBatch, order: tuple[int, ...]) -> tuple[Tensor, Tensor]:

@@ -30,8 +30,14 @@ def check_vocabulary(model: Any, tokenizer: Any) -> None:
 
 
 def positions_of(model: Any) -> int:
-    """How many positions the model was made for; 0 when its config does not say."""
-    return int(getattr(model.config, "max_position_embeddings", 0) or 0)
+    """How many tokens of a sequence the model has positions for; 0 when its config does not say.
+
+    RoBERTa begins to count behind its padding: of 514 rows, 512 are positions of tokens.
+    """
+    rows = int(getattr(model.config, "max_position_embeddings", 0) or 0)
+    tables = (part for name, part in model.named_modules() if name.endswith("embeddings.position_embeddings"))
+    skipped = next((int(part.padding_idx) + 1 for part in tables if part.padding_idx is not None), 0)
+    return rows - skipped if rows else 0
 
 
 def batches(prompts: Sequence[Sequence[int]], decoding: Decoding, positions: int) -> Iterator[tuple[list[int], int]]:

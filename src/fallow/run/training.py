@@ -15,6 +15,8 @@ from fallow.counting import count
 from fallow.data.proportions import Proportions
 from fallow.data.splits import Splits
 from fallow.data.tokenizer import tokenizer_fingerprint
+from fallow.errors import UserError
+from fallow.evaluate.prompts import positions_of
 from fallow.files import refuse_full_disk, write_json
 from fallow.methods.base import reparam_layers
 from fallow.methods.registry import method_to_dict
@@ -65,6 +67,7 @@ def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) 
     """
     mesh, head = bench.mesh, head_of(bench.recipe.datasets[stage.dataset])
     model = _initial(bench, stage)
+    _check_positions(model, stage, bench.recipe.datasets[stage.dataset].context)
     context = bench.recipe.datasets[stage.dataset].context
     flops, layers = count_flops(model, context), list(reparam_layers(model))
     counts, path = count(model), "stock layers"
@@ -139,6 +142,16 @@ def _proportions(bench: Bench, stage: Stage, splits: Splits, folder: Path) -> Pr
     with main_first(bench.mesh):
         return proportions_of(
             stage, weights, folder=folder, record_of=record_of, reference_model=model_of, measure=measure
+        )
+
+
+def _check_positions(model: nn.Module, stage: Stage, context: int) -> None:
+    """Recipes know the positions of models that they build; those of a folder are known here."""
+    positions = positions_of(model)
+    if positions and context > positions:
+        raise UserError(
+            f"stage {stage.name}: datasets.{stage.dataset}.context is {context}, but the model has {positions} "
+            f"positions. Write at most {positions}"
         )
 
 

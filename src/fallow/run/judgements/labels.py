@@ -4,6 +4,7 @@ from typing import Any
 
 from fallow.data.classification import ClassificationDataset
 from fallow.evaluate.classification import classify, pooled
+from fallow.evaluate.progress import shown
 from fallow.run.finished import Finished
 
 
@@ -13,6 +14,9 @@ def labelled_texts(finished: Finished) -> dict[str, Any]:
     if not sets:
         return {}
     finished.say(f"  classifying {', '.join(f'{name} ({len(data):,} texts)' for name, data in sets.items())}")
-    parts = {name: classify(finished.model, data, batch_size=finished.stage.batch.micro) for name, data in sets.items()}
+    parts = {}
+    for name, data in sets.items():
+        with shown(f"{name}, batches", lines=4) as progress:
+            parts[name] = classify(finished.model, data, batch_size=finished.stage.batch.micro, progress=progress)
     task = next(iter(sets.values())).task
     return {"split": finished.split, "task": task.name, **pooled(list(parts.values())), "parts": parts}
