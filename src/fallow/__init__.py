@@ -2,6 +2,8 @@
 
     fallow.convert(model, "sparse", sparsity=0.75)   reparametrise a stock model, in place
     fallow.merge(model)                              put stock layers back, outputs equal
+    fallow.prune(model, fallow.pruning.Weights(...)) zero what a tuned update says is needless; also Heads
+    fallow.filling(model)                            what merging would do to zeros
     fallow.count(model)                              parameters: positions, stored, trainable, non-zero
     fallow.save(model, folder), fallow.load(folder)  a converted model on disk
     fallow.methods                                   the methods as settings
@@ -13,18 +15,21 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fallow.conversion import ConversionReport, convert, merge
+    from fallow.conversion import ConversionReport, convert, filling, merge
     from fallow.counting import Counts, count
     from fallow.errors import UserError
     from fallow.folder import load, save
+    from fallow.pruning import prune
 
 __version__ = "0.1.0"
 
-__all__ = ["ConversionReport", "Counts", "UserError", "convert", "count", "load", "merge", "save"]
+__all__ = ["ConversionReport", "Counts", "UserError", "convert", "count", "filling", "load", "merge", "prune", "save"]
 
 _HOMES = {
     "convert": "fallow.conversion",
     "merge": "fallow.conversion",
+    "filling": "fallow.conversion",
+    "prune": "fallow.pruning",
     "ConversionReport": "fallow.conversion",
     "count": "fallow.counting",
     "Counts": "fallow.counting",
@@ -38,6 +43,6 @@ def __getattr__(name: str) -> object:
     """Import a public name when it is first asked for."""
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
-    if name in ("methods", "linear", "supports"):
+    if name in ("methods", "linear", "supports", "pruning"):
         return importlib.import_module(f"fallow.{name}")
     raise AttributeError(f"module 'fallow' has no attribute '{name}'")

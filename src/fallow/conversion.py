@@ -1,22 +1,31 @@
 """Turn a stock model into one with reparametrised weights, and back."""
 
 import fnmatch
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from fallow.errors import UserError, nearest
 from fallow.linear import ReparamLinear, Site, linear_sites
+from fallow.linear.cut import HEADS
 from fallow.linear.inputs import block_names
 from fallow.linear.paths import path_of
+from fallow.linear.reparam import Zeros
 from fallow.methods import Method, method_of
 from fallow.methods.base import reparam_layers
 from fallow.random import Key
 from fallow.supports import Support
+
+log = logging.getLogger(__name__)
+
+_SPARSE = 0.01
+"""Share of zeros from which a base counts as sparse; a few lie in any model."""
 
 RECORD = "fallow_record"
 """Attribute of a converted model that holds its `Record`."""
@@ -187,20 +196,28 @@ def convert(
     frozen = _freeze(model, method)
     if plan:
         setattr(model, RECORD, Record(method, targets, seed, path, frozen))
-        for name, replacement in _INSTEAD.items():
-            if hasattr(model, name):
-                vars(model)[name] = partial(replacement, model)  # unlike a bound method it survives pickle and deepcopy
+        guard(model)
     return ConversionReport(tuple(converted), left)
 
 
-def merge(model: nn.Module) -> nn.Module:
+def merge(model: nn.Module, *, zeros: Zeros = "fill") -> nn.Module:
     """Put stock layers back, in place, with the same outputs; returns the model.
 
     A model that is not converted is returned as it is. What was sparse is an ordinary dense weight with zeros
     afterwards; it loads anywhere with `from_pretrained`.
+
+    An update beside a base with zeros (a pruned model, or a sparse one that was tuned) fills them: the sum is dense,
+    and a warning says how much sparsity is lost. `fallow.filling(model)` tells before.
+
+    Args:
+        model: converted.
+        zeros: `keep` projects the update onto the entries that are not zero. The model stays sparse, and its outputs
+            differ by what is left out; a warning says how much that is.
     """
+    if (filled := filling(model)).entries:
+        log.warning(filled.warning(zeros))
     for name, layer in reparam_layers(model).items():
-        merged = layer.merge()
+        merged = layer.merge(zeros)
         merged.train(layer.training)
         _replace(model, name, merged)
     record: Record | None = getattr(model, RECORD, None)
@@ -209,9 +226,74 @@ def merge(model: nn.Module) -> nn.Module:
             if name in record.frozen:
                 parameter.requires_grad_(True)
         delattr(model, RECORD)
-        for name in _INSTEAD:
-            vars(model).pop(name, None)
+        if getattr(model, HEADS, None) is None:
+            for name in _INSTEAD:
+                vars(model).pop(name, None)
     return model
+
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """What merging would do to the zeros of bases that are sparse, with updates beside them."""
+
+    entries: int
+    """Zeros that the updates would fill."""
+
+    zeros: int
+    """Zeros of these bases."""
+
+    lost: float
+    """Share of the updates' norm that keeping the zeros would leave out: ||dW at zeros|| / ||dW||, over all layers."""
+
+    by_layer: dict[str, float]
+    """The same layer by layer."""
+
+    def warning(self, zeros: Zeros) -> str:
+        """What to tell about a merge."""
+        if zeros == "keep":
+            return (
+                f"merging keeps {self.zeros:,} zeros and leaves {self.lost:.1%} of the updates' norm out: outputs "
+                "differ. Save the model unmerged to keep both"
+            )
+        return (
+            f"merging fills {self.entries:,} of {self.zeros:,} zeros: these layers are dense then. Merge with zeros "
+            "kept (--zeros keep), or save the model unmerged"
+        )
+
+
+@torch.no_grad()
+def filling(model: nn.Module) -> Filling:
+    """What merging would do to zeros. Bases with less than a hundredth of zeros do not count as sparse.
+
+    >>> net = nn.Sequential(nn.ModuleList([nn.Linear(8, 8)]))
+    >>> filling(net).entries
+    0
+    """
+    entries = zeros = 0
+    lost = whole = 0.0
+    by_layer = {}
+    for name, layer in reparam_layers(model).items():
+        if layer.base is None or layer.base.is_meta or (layer.low_rank_a is None and layer.values is None):
+            continue
+        asleep = layer.base == 0
+        num = int(asleep.sum())
+        if num < _SPARSE * asleep.numel():
+            continue
+        update = layer.update_weight().double()
+        outside = update[asleep]
+        zeros += num
+        entries += int(outside.count_nonzero())
+        squares = float(update.square().sum()), float(outside.square().sum())
+        by_layer[name] = (squares[1] / squares[0]) ** 0.5 if squares[0] else 0.0
+        whole, lost = whole + squares[0], lost + squares[1]
+    return Filling(entries, zeros, (lost / whole) ** 0.5 if whole else 0.0, by_layer)
+
+
+def guard(model: nn.Module) -> None:
+    """Let `save_pretrained` and `push_to_hub` of a model that is no stock one say so, or write a folder of ours."""
+    for name, replacement in _INSTEAD.items():
+        if hasattr(model, name):
+            vars(model)[name] = partial(replacement, model)  # unlike a bound method it survives pickle and deepcopy
 
 
 def match_targets(model: nn.Module, sites: dict[str, Site], targets: Iterable[str]) -> dict[str, Site]:
@@ -312,6 +394,11 @@ def _save_unmerged(
 
 def _refuse_upload(model: nn.Module, *_: object, **__: object) -> None:
     """What `push_to_hub` does on a converted model: nobody could load it from there."""
+    if getattr(model, RECORD, None) is None:
+        raise UserError(
+            "this model has fewer heads than its configuration can say, and from_pretrained could not load it. Use "
+            "fallow.save(model, folder)"
+        )
     raise UserError("this model is not merged, and from_pretrained could not load it. Call fallow.merge(model) first")
 
 

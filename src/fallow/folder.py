@@ -11,9 +11,11 @@ from fallow.conversion import RECORD, Record, convert
 from fallow.errors import UserError
 from fallow.files import atomic, file_sha256, read_json, refuse_full_disk, write_json
 from fallow.linear import Chosen, linear_sites
+from fallow.linear.cut import HEADS
 from fallow.methods import method_of
 from fallow.methods.base import reparam_layers
 from fallow.methods.registry import method_to_dict
+from fallow.pruning.heads import cut_heads
 from fallow.supports import Support
 
 RECORD_FILE = "fallow.json"
@@ -22,6 +24,8 @@ _FORMAT = 1
 _POSITIONS = ".positions"
 _REFUSAL = "this folder holds a fallow model that is not merged"
 _NOTICE = f"{_REFUSAL}. Load it with fallow.load(folder), or write: fallow merge FOLDER --output MERGED"
+_CUT = "this folder holds a model with heads cut out, which its configuration cannot say"
+_NOTICE_OF_HEADS = f"{_CUT}. Load it with fallow.load(folder)"
 _DAMAGED = "Save the model again, or restore the folder from a copy"
 
 
@@ -46,6 +50,8 @@ def save(model: nn.Module, folder: str | Path, *, state_dict: Mapping[str, torch
     if path.exists() and not path.is_dir():
         raise UserError(f"{path} is a file, but a model needs a folder")
     record: Record | None = getattr(model, RECORD, None)
+    if record is None and getattr(model, HEADS, None) is not None:
+        record = Record(method_of("dense"), (), 0, "")  # a merged model that no configuration can describe
     stock = _pretrained(model)
     with refuse_full_disk(path):
         path.mkdir(parents=True, exist_ok=True)
@@ -72,6 +78,7 @@ def _save_converted(model: Any, record: Record, tensors: dict[str, torch.Tensor]
         "targets": list(record.targets),
         "seed": record.seed,
         "path": record.path,
+        "heads": getattr(model, HEADS, {}),
         "supports": {n: s.digest() for n, layer in reparam_layers(model).items() if (s := layer.support) is not None},
     }
     tensors = {**tensors, **chosen_positions(model)}
@@ -80,7 +87,8 @@ def _save_converted(model: Any, record: Record, tensors: dict[str, torch.Tensor]
     with atomic(path / WEIGHTS_FILE) as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})
     write_json(path / RECORD_FILE, {**description, "weights": file_sha256(path / WEIGHTS_FILE)})
-    write_json(path / "config.json", {"model_type": _NOTICE, "architectures": [type(model).__name__]})
+    notice = _NOTICE if getattr(model, RECORD, None) is not None else _NOTICE_OF_HEADS
+    write_json(path / "config.json", {"model_type": notice, "architectures": [type(model).__name__]})
     if model.can_generate():
         model.generation_config.save_pretrained(path)
 
@@ -111,6 +119,8 @@ def load(folder: str | Path) -> nn.Module:
     try:
         with torch.random.fork_rng(devices=[]):  # building draws weights that are thrown away
             model = build(description["config"], description["architecture"])
+        if description.get("heads"):
+            cut_heads(model, description["heads"])
         settings = dict(description["method"])
         method = method_of(settings.pop("name"), **settings)
         kept = _kept_supports(model, path / WEIGHTS_FILE)
@@ -140,7 +150,7 @@ def _load_plain(path: Path) -> nn.Module:
     import transformers
 
     description = read_json(path / "config.json", _DAMAGED)
-    if str(description.get("model_type", "")).startswith(_REFUSAL):
+    if str(description.get("model_type", "")).startswith((_REFUSAL, _CUT)):
         raise UserError(f"{path / RECORD_FILE} is missing, without which {WEIGHTS_FILE} means nothing. {_DAMAGED}")
     named = next(iter(description.get("architectures") or []), "")
     return load_stock(str(path), _model_class(str(named)) or transformers.AutoModelForCausalLM)
@@ -184,9 +194,10 @@ def is_unmerged(folder: Path) -> bool:
     if not (folder / RECORD_FILE).exists():
         return False
     try:
-        return _REFUSAL in (folder / "config.json").read_text(encoding="utf-8", errors="replace")
+        text = (folder / "config.json").read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return True
+    return _REFUSAL in text or _CUT in text
 
 
 def build(config: dict[str, Any], architecture: str = "") -> nn.Module:

@@ -9,6 +9,7 @@ LAYERS = [
     {"run"},
     {"train", "data", "evaluate", "report", "accounting", "analysis", "hf"},
     {"folder"},
+    {"pruning"},
     {"conversion", "counting"},
     {"methods"},
     {"shearing"},

@@ -80,8 +80,8 @@ def saved(name: str, numbers: Numbers, passed: Passed) -> int:
     return 2 * numbers.total - trained - inputs
 
 
-def saved_attention(names: Sequence[str], passed: Passed) -> int:
-    """Forward passes of one block's attention products that need no backward, which costs two.
+def needs_backward(names: Sequence[str], passed: Passed) -> list[bool]:
+    """Whether the attention products of each block are passed by a gradient, which costs two forward passes.
 
     Args:
         names: the linear layers of attention, in order; the last one of a block is its output projection.
@@ -90,7 +90,7 @@ def saved_attention(names: Sequence[str], passed: Passed) -> int:
     blocks: dict[str, list[str]] = {}
     for name in names:
         blocks.setdefault(_block_of(name), []).append(name)
-    return 2 * sum(not any(passed.within(name) for name in inside[:-1]) for inside in blocks.values())
+    return [any(passed.within(name) for name in inside[:-1]) for inside in blocks.values()]
 
 
 def _block_of(name: str) -> str:

@@ -6,8 +6,9 @@ from typing import Any
 from torch import nn
 
 from fallow.accounting.anatomy import LinearLayer, linear_layers, sees_one_position
-from fallow.accounting.backward import Numbers, Passed, saved, saved_attention
+from fallow.accounting.backward import Numbers, Passed, needs_backward, saved
 from fallow.errors import UserError
+from fallow.linear.cut import HEADS
 from fallow.linear.reparam import ReparamLinear
 
 TRAINING = 3
@@ -24,8 +25,8 @@ class Flops:
         vocab     = 2 * size of the head       the input embedding is a look-up and free
 
     with L layers, H heads and T positions of context. For a linear layer the numbers that multiply are the entries of
-    its support, of its factors, or all d_out * d_in of a dense weight. These are Chinchilla's appendix F without the
-    input embedding, and reproduce SPDF's supplement.
+    its support, of its factors, or all d_out * d_in of a dense weight, without the zeros of a frozen one. These are
+    Chinchilla's appendix F without the input embedding, and reproduce SPDF's supplement.
 
     Norms, activations, biases and rotary angles are left out: they grow with the width, not with its square.
     """
@@ -148,45 +149,54 @@ def count_flops(model: nn.Module, context: int) -> Flops:
     others = [la for la in layers if la.group in ("head", "other") and not sees_one_position(la.name)]
     converted = [layer for layer in blocks if layer.converted]
     size = sum(layer.size for layer in converted)
-    attention, softmax = 4 * heads * width * context, 3 * heads * context
+    cut: dict[str, list[int]] = getattr(model, HEADS, {})
+    groups = heads // (getattr(config, "num_key_value_heads", None) or heads)
+    by_layer = [groups * len(units) for units in cut.values()] or [heads] * num_layers
+    attention, softmax = 4 * width * context, 3 * context  # of one head
+    exist = {layer.name: numbers(layer) for layer in blocks + others}
+    done = {layer.name: numbers(layer, as_executed=True) for layer in blocks + others}
     passed = Passed.of((name, p.requires_grad) for name, p in model.named_parameters(remove_duplicate=False))
-    needless = saved_attention([la.name for la in blocks if la.group == "attention"], passed) * (attention + softmax)
+    needed = needs_backward([la.name for la in blocks if la.group == "attention"], passed)
+    needless = (
+        2 * (attention + softmax) * sum(n for n, is_needed in zip(by_layer, needed, strict=False) if not is_needed)
+    )
     return Flops(
-        linear=sum(2 * multiplied(layer) for layer in blocks),
+        linear=sum(2 * exist[layer.name].total for layer in blocks),
         linear_dense=sum(2 * layer.size for layer in blocks),
-        linear_executed=sum(2 * executed(layer) for layer in blocks),
-        attention=num_layers * attention,
-        softmax=num_layers * softmax,
+        linear_executed=sum(2 * done[layer.name].total for layer in blocks),
+        attention=sum(by_layer) * attention,
+        softmax=sum(by_layer) * softmax,
         vocab=sum(2 * layer.size for layer in layers if layer.group == "head"),
         other=sum(2 * layer.size for layer in others if layer.group == "other"),
-        converted_sparsity=max(0.0, 1 - sum(map(multiplied, converted)) / size) if size else 0.0,
-        saved=2 * sum(saved(la.name, numbers(la), passed) for la in blocks + others) + needless,
-        saved_executed=2 * sum(saved(la.name, numbers(la, True), passed) for la in blocks + others) + needless,
+        converted_sparsity=max(0.0, 1 - sum(exist[la.name].total for la in converted) / size) if size else 0.0,
+        saved=2 * sum(saved(name, found, passed) for name, found in exist.items()) + needless,
+        saved_executed=2 * sum(saved(name, found, passed) for name, found in done.items()) + needless,
     )
 
 
 def numbers(layer: LinearLayer, as_executed: bool = False) -> Numbers:
-    """How many numbers of a layer multiply an input, by term, and which terms are trained."""
+    """How many numbers of a layer multiply an input, by term, and which terms are trained; the bias only adds.
+
+    Args:
+        layer: stock or converted.
+        as_executed: what the layer's path multiplies each token by, instead of what exists. `materialise` builds W once
+            a pass and multiplies all of it; building is not counted, since all tokens of the pass share it. The other
+            paths multiply by the terms.
+    """
     module = layer.module
     if not isinstance(module, ReparamLinear):
-        return Numbers(base=layer.size, trains_base=module.get_parameter("weight").requires_grad)
+        weight = module.get_parameter("weight")
+        return Numbers(base=layer.size if as_executed else _exist(weight), trains_base=weight.requires_grad)
     terms = (module.base, module.low_rank_a, module.low_rank_b, module.values)
     base, a, b, values = (0 if term is None else term.numel() for term in terms)
     trains = [term is not None and term.requires_grad for term in terms]
     if as_executed and module.path == "materialise":
         return Numbers(base=layer.size, trains_base=any(trains))
+    if module.base is not None and not as_executed:
+        base = _exist(module.base)
     return Numbers(base, a, b, values, *trains)
 
 
-def multiplied(layer: LinearLayer) -> int:
-    """Numbers of a linear layer that multiply an input, term by term; the bias only adds."""
-    return numbers(layer).total
-
-
-def executed(layer: LinearLayer) -> int:
-    """Numbers that the layer's path multiplies each token by.
-
-    `materialise` builds W once a pass and multiplies all of it; building is not counted here, since it is shared by all
-    tokens of the pass. The other paths multiply by the terms.
-    """
-    return numbers(layer, as_executed=True).total
+def _exist(weight: nn.Parameter) -> int:
+    """Entries of a dense weight that multiply: zeros of a frozen one never will, those of a trained one may wake up."""
+    return weight.numel() if weight.requires_grad or weight.is_meta else int(weight.count_nonzero())

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from fallow.accounting.anatomy import GROUPS
-from fallow.accounting.backward import Numbers, Passed, saved, saved_attention
+from fallow.accounting.backward import Numbers, Passed, needs_backward, saved
 from fallow.accounting.dimensions import Dimensions, complete, dimensions_of
 from fallow.accounting.flops import Flops
 from fallow.accounting.parameters import GroupCounts, Parameters
@@ -206,7 +206,7 @@ class Sketch:
         attention, softmax = 4 * s.heads * s.head_size * context, 3 * s.heads * context
         passed = Passed.of(self._passed(trained))
         products = [layer.weight.module for layer in blocks if layer.weight.part == "attention"]
-        needless = saved_attention(products, passed) * (attention + softmax)
+        needless = 2 * (attention + softmax) * needs_backward(products, passed).count(False)
         needed = {layer.weight.module: layer.numbers(trained) for layer in blocks + others}
         done = {layer.weight.module: layer.numbers(trained, layer.path(self.path)) for layer in blocks + others}
         return Flops(

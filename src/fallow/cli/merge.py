@@ -2,7 +2,7 @@
 
 import json as json_module
 from dataclasses import asdict, dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -14,9 +14,13 @@ class Args:
     What was sparse becomes a dense matrix with zeros, what was a sum of terms becomes their sum. The result loads
     anywhere with from_pretrained. Tokenizer files are copied along.
 
+    An update beside a pruned weight fills its zeros: the result is dense there, and a warning says so. With --zeros
+    keep the update is projected onto what is not zero; the share of its norm that is lost is told.
+
     Examples:
       fallow merge runs/sparse --output merged
       fallow merge runs/sparse --output merged --json
+      fallow merge runs/pruned --output merged --zeros keep
     """
 
     folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
@@ -24,6 +28,9 @@ class Args:
 
     output: Annotated[str, tyro.conf.arg(metavar="FOLDER")]
     """Where the stock model goes; a new or empty folder."""
+
+    zeros: Literal["fill", "keep"] = "fill"
+    """What happens to zeros of a pruned weight that an update would fill."""
 
     json: bool = False
     """Print counts as JSON."""
@@ -36,7 +43,7 @@ def run(args: Args) -> int:
 
     from transformers.utils import logging
 
-    from fallow.conversion import merge
+    from fallow.conversion import filling, merge
     from fallow.counting import count
     from fallow.errors import UserError
     from fallow.folder import RECORD_FILE, WEIGHTS_FILE, is_unmerged, load, save
@@ -51,7 +58,9 @@ def run(args: Args) -> int:
         raise UserError(f"{target} is there already and not empty. Use another --output")
     model = load(source)
     before = count(model)
-    save(merge(model), target)
+    filled = filling(model)
+    save(merge(model, zeros=args.zeros), target)
+    after = count(model)
     ours = {RECORD_FILE, WEIGHTS_FILE, "config.json", "README.md"}
     for path in source.iterdir():
         if (
@@ -62,7 +71,8 @@ def run(args: Args) -> int:
         ):
             shutil.copy2(path, target / path.name)
     if args.json:
-        print(json_module.dumps({"output": str(target), **asdict(before), "sparsity": before.sparsity}, indent=2))
+        lost = {"update_lost": filled.lost if args.zeros == "keep" else 0.0, "apart": before.apart}
+        print(json_module.dumps({"output": str(target), **asdict(after), "sparsity": after.sparsity, **lost}, indent=2))
     else:
-        print(f"{target}: {before.positions:,} parameters, {before.nonzero:,} not zero ({before.sparsity:.1%} sparse)")
+        print(f"{target}: {after.positions:,} parameters, {after.nonzero:,} not zero ({after.sparsity:.1%} sparse)")
     return 0

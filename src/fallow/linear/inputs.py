@@ -6,6 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+_PARTS = "fallow_parts"
+"""Attribute of a stock layer with the rows of the matrices fused in it, where they do not follow from its shape."""
+
 
 @dataclass(frozen=True, slots=True)
 class Site:
@@ -48,7 +51,8 @@ def site_of(name: str, module: nn.Module) -> Site:
     transposed = is_conv1d(module)
     d_out, d_in = tuple(weight.shape[::-1]) if transposed else tuple(weight.shape)
     fused = name.rpartition(".")[2] == "c_attn" and d_out == 3 * d_in
-    return Site(name, (d_out, d_in), (d_in,) * 3 if fused else (d_out,), transposed)
+    parts = getattr(module, _PARTS, None) or ((d_in,) * 3 if fused else (d_out,))
+    return Site(name, (d_out, d_in), parts, transposed)
 
 
 def dense_weight(module: nn.Module) -> Tensor:
@@ -91,4 +95,6 @@ def stock_layer(site: Site, weight: Tensor, bias: nn.Parameter | None, *, traina
     layer.weight = nn.Parameter(weight.contiguous(), requires_grad=trainable)
     if bias is not None:
         layer.bias = bias
+    if len(site.parts) > 1:
+        setattr(layer, _PARTS, site.parts)
     return layer

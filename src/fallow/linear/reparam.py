@@ -1,6 +1,6 @@
 """The layer that every method uses: y = x W^T + bias, where W is a sum of terms."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,9 @@ from fallow.linear.paths.factored import low_rank
 from fallow.linear.shares import local, share_of, whole
 from fallow.linear.terms import Chosen, Terms
 from fallow.supports import Support
+
+Zeros = Literal["fill", "keep"]
+"""What merging does where the base is zero and the update is not: let the update in, or leave it out."""
 
 
 class ReparamLinear(nn.Module):
@@ -83,20 +86,21 @@ class ReparamLinear(nn.Module):
                 at_support = weight.reshape(-1)[support.flat().to(weight.device)]
                 values = terms.sparse.start.values(at_support, site.shape[1], terms.sparse.key)
             layer.values = nn.Parameter(values)
-            layer._set_support(support, weight.device)
+            layer.set_support(support, weight.device)
         bias = getattr(module, "bias", None)
         if bias is not None:
             layer.bias = bias
         return layer
 
-    def _set_support(self, support: Support, device: torch.device) -> None:
+    def set_support(self, support: Support, device: torch.device) -> None:
+        """Hold this support as the buffers that belong to `values`."""
         self.row_pointers = support.row_pointers.to(device)
         self.columns = support.columns.to(device)
 
     def draw_support(self) -> None:
         """Draw the support again, for a layer that was made on the meta device and then given memory."""
         if self.terms.sparse is not None and self.values is not None:
-            self._set_support(self.terms.sparse.draw(self.in_features), self.values.device)
+            self.set_support(self.terms.sparse.draw(self.in_features), self.values.device)
 
     @property
     def in_features(self) -> int:
@@ -173,6 +177,11 @@ class ReparamLinear(nn.Module):
         dtype = next(self.parameters()).dtype
         return assemble(self.operands(), dtype)
 
+    def update_weight(self) -> Tensor:
+        """What is added to the base, shape (d_out, d_in): W without it; differentiable."""
+        dtype = next(self.parameters()).dtype
+        return assemble(self.operands()._replace(base_oi=None), dtype)
+
     @torch.no_grad()
     def restart(self, number: int) -> None:
         """The base takes up the low-rank product, and the factors begin anew: A drawn again, B zero; same outputs.
@@ -191,11 +200,18 @@ class ReparamLinear(nn.Module):
         b_or.zero_()
 
     @torch.no_grad()
-    def merge(self) -> nn.Module:
-        """The stock layer with the same outputs; its weight is trained if any of the terms was."""
+    def merge(self, zeros: Zeros = "fill") -> nn.Module:
+        """The stock layer with the same outputs; its weight is trained if any of the terms was.
+
+        Args:
+            zeros: `keep` leaves out what an update would add where the base is zero, so outputs differ by that.
+        """
         terms = (self.base, self.low_rank_a, self.low_rank_b, self.values)
         trainable = any(term is not None and term.requires_grad for term in terms)
-        return stock_layer(self.site, self.effective_weight().detach().clone(), self.bias, trainable=trainable)
+        weight = self.effective_weight().detach().clone()
+        if zeros == "keep" and self.base is not None:
+            weight[self.base == 0] = 0.0
+        return stock_layer(self.site, weight, self.bias, trainable=trainable)
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle, which cannot read 16-bit unsigned tensors back: columns as signed ones, bit for bit."""
