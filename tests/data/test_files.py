@@ -19,16 +19,17 @@ def test_every_form_gives_the_same_documents(tmp_path: Path) -> None:
     rows = ["first", "", "second \u00e9"]
     lines = "".join(json.dumps({"text": row}) + "\n" for row in rows)
     (tmp_path / "a.jsonl").write_text(lines, encoding="utf-8")
-    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
+    for name in ("b.jsonl.gz", "b.json.gz"):
+        (tmp_path / name).write_bytes(gzip.compress(lines.encode(), mtime=0))
     parquet = pytest.importorskip("pyarrow.parquet")
     table = sys.modules["pyarrow"].table({"text": rows, "other": [1, 2, 3]})
     parquet.write_table(table, tmp_path / "c.parquet")
     expected = ["first", "second \u00e9"]
-    assert [texts(tmp_path / name) for name in ("a.jsonl", "b.jsonl.gz", "c.parquet")] == [expected] * 3
+    assert [texts(tmp_path / name) for name in ("a.jsonl", "b.jsonl.gz", "b.json.gz", "c.parquet")] == [expected] * 4
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "d.txt").write_text("third", encoding="utf-8")
     (tmp_path / "notes.md").write_text("left out", encoding="utf-8")
-    assert texts(tmp_path) == expected * 3 + ["third"]
+    assert texts(tmp_path) == expected * 4 + ["third"]
 
 
 def test_a_long_text_is_cut_at_blank_lines(tmp_path: Path) -> None:

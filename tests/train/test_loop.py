@@ -65,6 +65,21 @@ def test_rates_follow_the_schedule(tmp_path: Path) -> None:
     assert rates == pytest.approx([0.1, 0.2, 0.3, 0.225, 0.15, 0.075])
 
 
+def test_two_stages_can_share_one_curve(tmp_path: Path) -> None:
+    """A full-rank start and what follows it, as if they were one stage."""
+    warmup, steps = Duration(steps=2), Duration(steps=4)
+    curves = {
+        "whole": (8, Schedule(warmup=warmup)),
+        "first": (4, Schedule(warmup=warmup, after=steps)),
+        "second": (4, Schedule(warmup=warmup, before=steps)),
+    }
+    rates = {}
+    for name, (num_steps, schedule) in curves.items():
+        loop(tmp_path / name, settings(num_steps, schedule=schedule)).fit()
+        rates[name] = [line["lr"] for line in lines(tmp_path / name) if "lr" in line]
+    assert rates["first"] + rates["second"] == rates["whole"]
+
+
 class Poisoned(NextToken):
     """Spoils the loss of one sequence, or only its gradient."""
 

@@ -31,7 +31,8 @@ class Args:
     """
 
     sources: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE ...")]
-    """Files (.txt .txt.gz .jsonl .jsonl.gz .parquet), folders, embedded:stdlib, embedded:reference, hub:owner/name."""
+    """Files (.txt, .jsonl, both also .gz; .json.gz, .parquet), folders, embedded:stdlib, embedded:reference,
+    hub:owner/name."""
 
     output: Annotated[str, tyro.conf.arg(metavar="FOLDER")]
     """Folder to write to."""

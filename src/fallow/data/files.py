@@ -11,7 +11,9 @@ from typing import IO
 from fallow.data.documents import Document
 from fallow.errors import UserError, nearest
 
-SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz", ".parquet")
+SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz", ".json.gz", ".parquet")
+"""`.json.gz` is how C4 publishes its JSON lines."""
+
 _PIECE = 1 << 16
 _HALF = "\\ud"  # how JSON escapes begin that are characters only in pairs
 
@@ -66,7 +68,7 @@ def read_file(path: Path, field: str = "text") -> Iterator[Document]:
         raise UserError(f"{path} is empty (0 bytes). Remove it, or write the text again.")
     if path.name.endswith(".parquet"):
         documents = _read_parquet(path, field)
-    elif path.name.endswith((".jsonl", ".jsonl.gz")):
+    elif path.name.endswith((".jsonl", ".jsonl.gz", ".json.gz")):
         documents = _read_jsonl(path, field)
     else:
         documents = _read_text(path)

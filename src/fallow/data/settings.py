@@ -21,9 +21,9 @@ class TextSource:
     """
 
     path: str
-    """A file (.txt, .txt.gz, .jsonl, .jsonl.gz, .parquet), a folder of such files, a folder made by `fallow prepare`,
-    `embedded:stdlib` or `embedded:reference` (the Python installation itself; `embedded:stdlib/asyncio` takes one
-    package), or `hub:owner/name`, also `hub:owner/name/config:split`."""
+    """A file (.txt, .txt.gz, .jsonl, .jsonl.gz, .json.gz, .parquet), a folder of such files, a folder made by `fallow
+    prepare`, `embedded:stdlib` or `embedded:reference` (the Python installation itself; `embedded:stdlib/asyncio` takes
+    one package), or `hub:owner/name`, also `hub:owner/name/config:split`."""
 
     weight: float = 1.0
     """Share of samples drawn from this source, relative to the other weights and whatever its size."""
@@ -69,7 +69,7 @@ class TextSource:
         elif self.path.startswith("embedded:"):
             plain = self.path.removeprefix("embedded:")
         else:
-            plain = re.sub(r"(\.(txt|jsonl|parquet))?(\.gz)?$", "", PurePath(self.path).name)
+            plain = re.sub(r"(\.(txt|jsonl|json|parquet))?(\.gz)?$", "", PurePath(self.path).name)
         return re.sub(r"[^A-Za-z0-9_.-]+", "-", plain).strip("-.") or "text"
 
 

@@ -196,7 +196,8 @@ class Loop:
 
     def rate(self) -> float:
         """The rate of the next update, before a parameter's own multiplier."""
-        factor = self.settings.schedule.factor(self.num_steps_done, self.plan.num_steps, self.plan.num_warmup)
+        begun, plan = self.plan.num_before + self.num_steps_done, self.plan
+        factor = self.settings.schedule.factor(begun, plan.num_curve, plan.num_warmup)
         return self.settings.optimizer.lr * factor * self.method.rate_factor(self.num_steps_done)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:

@@ -44,12 +44,21 @@ class Plan:
     """Budget."""
     num_warmup: int
     """Warm-up of the rate."""
+    num_before: int = 0
+    """Steps of earlier stages on the same curve of the rate."""
+    num_after: int = 0
+    """Steps of later stages on it."""
     validate_every: int
     """0 for at the end only."""
     save_every: int
     """0 for at the end only."""
     accumulation: int
     """Micro-batches of a process in a step."""
+
+    @property
+    def num_curve(self) -> int:
+        """Steps of the whole curve of the rate."""
+        return self.num_before + self.num_steps + self.num_after
 
     @classmethod
     def of(cls, settings: LoopSettings, stream: Stream, world: int) -> "Plan":
@@ -62,15 +71,20 @@ class Plan:
         epoch = stream.epoch_length / settings.batch.sequences
         num_steps = settings.budget.num_steps(tokens, epoch)
         num_warmup = settings.schedule.warmup.num_steps(tokens, epoch)
+        before = settings.schedule.before.num_steps(tokens, epoch)
+        after = settings.schedule.after.num_steps(tokens, epoch)
         check_warmup(
             f"{settings.schedule.warmup} = {num_warmup:,} steps",
             num_warmup,
-            f"{settings.budget} = {num_steps:,} steps",
-            num_steps,
+            f"{settings.budget} = {num_steps:,} steps"
+            + (f" (the whole curve {before + num_steps + after:,})" if before or after else ""),
+            before + num_steps + after,
         )
         return cls(
             num_steps=num_steps,
             num_warmup=num_warmup,
+            num_before=before,
+            num_after=after,
             validate_every=settings.validation.every.num_steps(tokens, epoch),
             save_every=settings.checkpoint.every.num_steps(tokens, epoch),
             accumulation=settings.batch.accumulation(world),

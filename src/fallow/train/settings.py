@@ -132,11 +132,22 @@ class Schedule:
     final: float = 0.1
     """Share of the peak at the end. Without effect when kind is `constant`."""
 
+    before: Duration = Duration()
+    """Training of earlier stages that is on the same curve: this stage goes on where they left it, without a warm-up if
+    theirs was as long. For a full-rank start of ReLoRA, for instance."""
+
+    after: Duration = Duration()
+    """Training of later stages that is on the same curve: this stage ends where they begin, above `final`."""
+
     def __post_init__(self) -> None:
         if self.kind not in _KINDS:
             raise UserError(f"kind: {unknown('schedule', self.kind, _KINDS)}")
         if not 0 <= self.final <= 1:
             raise UserError(f"final is {self.final}, but it is a share of the peak rate: at least 0, at most 1.")
+        if self.kind == "constant" and self.after:
+            raise UserError(f"after is {self.after}, which has no effect with kind constant. Remove it.")
+        if self.kind == "constant" and self.before and not self.warmup:
+            raise UserError(f"before is {self.before}, which has no effect without a warm-up. Remove it.")
 
     def factor(self, step: int, num_steps: int, num_warmup: int) -> float:
         """The rate of one step as a share of the peak; a pure function, so that a resumed run cannot be off.
@@ -150,7 +161,7 @@ class Schedule:
 
         Args:
             step: number of steps done before this one, from 0. Neither the first nor the last step has a rate of 0.
-            num_steps: the whole budget.
+            num_steps: the whole curve.
             num_warmup: steps of warm-up, below num_steps.
         """
         if step < num_warmup:
@@ -277,7 +288,7 @@ class LoopSettings:
             raise UserError(f"label_smoothing is {self.label_smoothing}, but it must be at least 0 and below 1.")
         for unit in ("tokens", "steps", "epochs"):
             warmup, budget = getattr(self.schedule.warmup, unit), getattr(self.budget, unit)
-            if warmup and budget:
+            if warmup and budget and not (self.schedule.before or self.schedule.after):
                 check_warmup(f"{warmup:,} {unit}", warmup, f"{budget:,} {unit}", budget)
 
 
