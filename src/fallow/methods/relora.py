@@ -13,6 +13,7 @@ from fallow.linear import Base, Site, Terms
 from fallow.linear.shares import share_of, whole
 from fallow.methods.base import Method, reparam_layers
 from fallow.methods.factors import check_factors, factors_of, refuse_wide
+from fallow.methods.moments import change_moments
 from fallow.random import Key
 
 
@@ -106,13 +107,13 @@ class ReLoRA(Method):
         if kind == "all":
             optimizer.state.pop(factor, None)
             return
-        for name, moment in optimizer.state.get(factor, {}).items():
-            if not isinstance(moment, Tensor) or moment.shape != factor.shape:
-                continue  # the count of updates
-            kept = (
-                _kept_by_size(whole(moment), share) if kind == "magnitude" else _kept_by_lot(moment, share, key, name)
-            )
-            moment.mul_(share_of(moment, kept))
+
+        def prune(name: str, moment: Tensor) -> Tensor:
+            by_size = kind == "magnitude"
+            kept = _kept_by_size(whole(moment), share) if by_size else _kept_by_lot(moment, share, key.child(name))
+            return moment * share_of(moment, kept)
+
+        change_moments(optimizer, factor, prune)
 
 
 def _kept_by_size(moment: Tensor, share: float) -> Tensor:
@@ -124,10 +125,9 @@ def _kept_by_size(moment: Tensor, share: float) -> Tensor:
     return (moment.abs().float() > size.kthvalue(dropped).values).to(moment)
 
 
-def _kept_by_lot(moment: Tensor, share: float, key: Key, name: str) -> Tensor:
+def _kept_by_lot(moment: Tensor, share: float, key: Key) -> Tensor:
     """Ones where a moment is kept: each entry with chance 1 - share, the same on every process."""
-    draws = torch.from_numpy(key.child(name).uniform(moment.numel())).view(moment.shape)
-    return (draws >= share).to(device=moment.device, dtype=moment.dtype)
+    return (torch.from_numpy(key.uniform(moment.numel())) >= share).float().view(moment.shape)
 
 
 def _pruning(text: str) -> tuple[str, float]:
