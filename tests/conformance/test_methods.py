@@ -13,10 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode
 import fallow
 from fallow.linear import ReparamLinear, linear_sites
 from fallow.linear.inputs import is_linear
-from fallow.linear.paths import PATHS
 from fallow.methods.base import reparam_layers
 from tests.conformance.families import CONFIGS, ENCODERS, tiny, tokens
 from tests.conformance.table import ROWS, Row
+from tests.paths import paths
 
 FAMILIES = [*CONFIGS, *ENCODERS]
 rows = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
@@ -63,7 +63,7 @@ def test_density_is_exact_and_only_blocks_are_converted(row: Row, family: str) -
 
 
 @rows
-@pytest.mark.parametrize("path", PATHS)
+@paths
 def test_forward_and_gradients_equal_autograd_through_the_effective_weight(row: Row, path: str) -> None:
     model = converted(row, path=path).double()
     trainable = [p for p in model.parameters() if p.requires_grad]
@@ -262,7 +262,7 @@ def test_fused_parts_are_equally_dense(row: Row) -> None:
 
 
 @rows
-@pytest.mark.parametrize("path", PATHS)
+@paths
 def test_bfloat16(row: Row, path: str) -> None:
     model = converted(row, path=path)
     exact = loss_of(model)

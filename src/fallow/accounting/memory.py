@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from fallow.linear.reparam import ReparamLinear
 
-_INDICES = ("row_pointers", "columns")
+_INDICES = ("row_pointers", "columns", "structure")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -22,7 +22,7 @@ class Bytes:
     """Moments and step counters."""
 
     indices: int = 0
-    """Row pointers and columns of supports."""
+    """Row pointers and columns of supports, and the structures that the compiled kernels derive from them."""
 
     @property
     def total(self) -> int:

@@ -33,6 +33,9 @@ class Operands(NamedTuple):
     """Ranges of rows with a pair of factors each, the pairs one above the other in A and in B; empty for one pair over
     all rows."""
 
+    structure_s: Tensor | None = None
+    """What the compiled kernels know of the support, or None without them."""
+
     def blocks(self) -> list[tuple[slice, slice, slice]]:
         """For each pair of factors its rows of W, its rows of A, and its rows of B."""
         assert self.a_ri is not None

@@ -7,9 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fallow.linear.inputs import Site, dense_weight, stock_layer
+from fallow.linear.kernels.library import library
+from fallow.linear.kernels.structure import make_structure, serves
 from fallow.linear.operands import Operands, assemble
-from fallow.linear.paths import path_of, usual_path
-from fallow.linear.paths.factored import low_rank
+from fallow.linear.paths import KERNEL_PATHS, path_of, usual_path
+from fallow.linear.paths.low_rank import low_rank
 from fallow.linear.shares import local, share_of, whole
 from fallow.linear.terms import Chosen, Terms
 from fallow.supports import Support
@@ -25,8 +27,8 @@ class ReparamLinear(nn.Module):
 
     Parameters (absent ones are None): `base` (d_out, d_in), `low_rank_a` (rank, d_in), `low_rank_b` (d_out, rank; see
     `LowRank.rows`), `values` (nnz,), `bias` (d_out,). The support is two buffers, `row_pointers` and `columns`, that
-    are not among the saved tensors: they
-    follow from (seed, module name). Entries outside the support do not exist, so nothing can make them non-zero: no
+    are not among the saved tensors: they follow from (seed, module name). Paths that use the compiled kernels add a
+    third one, `structure`. Entries outside the support do not exist, so nothing can make them non-zero: no
     weight decay, no momentum, no second process.
 
     >>> from fallow.linear import Base, Terms
@@ -43,6 +45,7 @@ class ReparamLinear(nn.Module):
     bias: nn.Parameter | None
     row_pointers: Tensor | None
     columns: Tensor | None
+    structure: Tensor | None
 
     def __init__(self, site: Site, terms: Terms, path: str = "") -> None:
         """Names the parts; `from_layer` fills them."""
@@ -53,7 +56,7 @@ class ReparamLinear(nn.Module):
         self._compute = path_of(self.path)
         for name in ("base", "low_rank_a", "low_rank_b", "values", "bias"):
             self.register_parameter(name, None)
-        for name in ("row_pointers", "columns"):
+        for name in ("row_pointers", "columns", "structure"):
             self.register_buffer(name, None, persistent=False)
 
     @classmethod
@@ -96,6 +99,27 @@ class ReparamLinear(nn.Module):
         """Hold this support as the buffers that belong to `values`."""
         self.row_pointers = support.row_pointers.to(device)
         self.columns = support.columns.to(device)
+        self.structure = None
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Derive what the kernels want to know of the support, where the path uses them and they can act."""
+        if self.row_pointers is None or self.columns is None or self.path not in KERNEL_PATHS:
+            return
+        here = self.columns.device.type == "cpu" and library() is not None
+        if here and serves(self.site.shape, self.columns, self.row_pointers):
+            self.structure = make_structure(self.site.shape, self.row_pointers, self.columns)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "ReparamLinear":
+        """What `to` and its like call. The structure stays on the CPU: it is dropped on the way to another device."""
+        before = None if self.columns is None else self.columns.device.type
+        structure, self.structure = self.structure, None
+        super()._apply(fn, recurse)
+        if self.columns is not None and self.columns.device.type == "cpu":
+            self.structure = structure
+            if before not in ("cpu", "meta"):  # from meta comes memory without contents; `draw_support` follows
+                self._prepare()
+        return self
 
     def draw_support(self) -> None:
         """Draw the support again, for a layer that was made on the meta device and then given memory."""
@@ -154,6 +178,7 @@ class ReparamLinear(nn.Module):
             self.columns,
             self.bias,
             () if self.terms.low_rank is None else self.terms.low_rank.rows,
+            self.structure,
         )
 
     def _scaled_values(self) -> Tensor | None:
@@ -214,10 +239,14 @@ class ReparamLinear(nn.Module):
         return stock_layer(self.site, weight, self.bias, trainable=trainable)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For pickle, which cannot read 16-bit unsigned tensors back: columns as signed ones, bit for bit."""
+        """For pickle, which cannot read 16-bit unsigned tensors back: columns as signed ones, bit for bit.
+
+        The structure is left out: it is for this machine's instruction set, and another one may read the pickle.
+        """
         state = self.__dict__.copy()
+        state["_buffers"] = {**state["_buffers"], "structure": None}
         if self.columns is not None and self.columns.dtype == torch.uint16:
-            state["_buffers"] = {**state["_buffers"], "columns": self.columns.view(torch.int16)}
+            state["_buffers"]["columns"] = self.columns.view(torch.int16)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -225,6 +254,7 @@ class ReparamLinear(nn.Module):
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         if self.columns is not None and self.columns.dtype == torch.int16:
             self.columns = self.columns.view(torch.uint16)
+        self._prepare()
 
     def extra_repr(self) -> str:
         """Sizes, terms and path."""

@@ -4,18 +4,23 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from fallow.errors import unknown
+from fallow.errors import UserError, unknown
+from fallow.linear.kernels.library import library, missing
 from fallow.linear.operands import Operands
 from fallow.linear.paths.factored import factored
 from fallow.linear.paths.materialise import materialise
+from fallow.linear.paths.sparse import sparse
 from fallow.linear.paths.update import update
 from fallow.linear.terms import Sparse, Terms
 
 Path = Callable[[Tensor, Operands], Tensor]
 """Takes x (..., d_in) and the operands, gives x W^T + bias (..., d_out)."""
 
-PATHS: dict[str, Path] = {"materialise": materialise, "factored": factored, "update": update}
+PATHS: dict[str, Path] = {"materialise": materialise, "factored": factored, "sparse": sparse, "update": update}
 """The known paths by name."""
+
+KERNEL_PATHS = frozenset({"factored", "sparse"})
+"""Paths that use the compiled kernels, and so want the structure of a support. Only `sparse` cannot do without them."""
 
 
 _FEW = 0.005
@@ -23,9 +28,17 @@ _FEW = 0.005
 
 
 def path_of(name: str) -> Path:
-    """The path of this name; UserError with the nearest name when there is none."""
+    """The path of this name.
+
+    Raises:
+        UserError: there is none of this name (says the nearest), or it needs compiled kernels that are not there.
+    """
     if name not in PATHS:
         raise unknown("path", name, PATHS)
+    if name == "sparse" and library() is None:
+        raise UserError(
+            f"path sparse needs the compiled kernels, and there are none here: {missing()}. Or write path: materialise"
+        )
     return PATHS[name]
 
 

@@ -1,4 +1,4 @@
-"""Each term on its own, no W at all; for few tokens (decoding) and few entries.
+"""Each term on its own, no W at all; for low-rank weights, few tokens (decoding) and few entries.
 
 Shapes: t = tokens, o = d_out, i = d_in, r = rank, n = number of sparse entries.
 """
@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
 from fallow.linear.operands import Operands
+from fallow.linear.paths.low_rank import other_terms
+from fallow.linear.paths.sparse import kernels_take, with_kernels
 from fallow.supports.support import flat_positions
 
 _PIECE = 1 << 21
@@ -20,16 +21,14 @@ _PIECE = 1 << 21
 def factored(x: Tensor, operands: Operands) -> Tensor:
     """Y = x base^T + scale (x A^T) B^T + x S^T + bias.
 
-    Costs O(tokens * nnz) memory traffic for the sparse term, in pieces of bounded size, so it wins where tokens or
-    entries are few. Nothing of size d_out x d_in is ever built.
+    The sparse term is left to the compiled kernels where there are any. Without them it costs O(tokens * nnz) memory
+    traffic, in pieces of bounded size, so it wins where tokens or entries are few. Nothing of size d_out x d_in is ever
+    built.
     """
+    if kernels_take(x, operands):
+        return with_kernels(x, operands)
     dtype = x.dtype
-    y: Tensor | None = None
-    if operands.base_oi is not None:
-        y = functional.linear(x, operands.base_oi.to(dtype))
-    if operands.a_ri is not None and operands.b_or is not None:
-        product = low_rank(x, operands)
-        y = product if y is None else y + product
+    y = other_terms(x, operands)
     if operands.values_n is not None:
         y_to: Tensor = _SparseProduct.apply(
             x.reshape(-1, x.shape[-1]), operands.values_n, operands.row_pointers_o, operands.columns_n, operands.shape
@@ -38,20 +37,6 @@ def factored(x: Tensor, operands: Operands) -> Tensor:
         y = sparse if y is None else y + sparse
     assert y is not None
     return y if operands.bias_o is None else y + operands.bias_o.to(dtype)
-
-
-def low_rank(x: Tensor, operands: Operands) -> Tensor:
-    """Scale (x A^T) B^T alone, without the other terms; zero in rows without factors."""
-    assert operands.a_ri is not None
-    assert operands.b_or is not None
-    inner = operands.scale * functional.linear(x, operands.a_ri.to(x.dtype))
-    b, pieces, at = operands.b_or.to(x.dtype), [], 0
-    for rows, inside, own in operands.blocks():
-        pieces += [x.new_zeros(*x.shape[:-1], rows.start - at), functional.linear(inner[..., inside], b[own])]
-        at = rows.stop
-    pieces.append(x.new_zeros(*x.shape[:-1], operands.shape[0] - at))
-    filled = [piece for piece in pieces if piece.shape[-1]]
-    return filled[0] if len(filled) == 1 else torch.cat(filled, dim=-1)
 
 
 class _SparseProduct(torch.autograd.Function):

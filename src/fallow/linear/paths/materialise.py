@@ -27,7 +27,7 @@ def materialise(x: Tensor, operands: Operands) -> Tensor:
         assert operands.base_oi is not None
         return functional.linear(x, operands.base_oi.to(x.dtype), bias)
     operands = operands.widened()
-    y_to: Tensor = _Materialise.apply(x.reshape(-1, x.shape[-1]), *operands._replace(bias_o=None))
+    y_to: Tensor = _Materialise.apply(x.reshape(-1, x.shape[-1]), *operands._replace(bias_o=None, structure_s=None))
     y = y_to.view(*x.shape[:-1], operands.shape[0])
     return y if bias is None else y + bias
 
@@ -69,7 +69,7 @@ class _Materialise(torch.autograd.Function):
                     grad_b = (operands.scale * (grad_oi @ a_ri.t().to(grad_oi.dtype))).to(b_or.dtype)
             if needs_base and operands.base_oi is not None:
                 grad_base = grad_oi.to(operands.base_oi.dtype)
-        return grad_x, None, grad_base, grad_a, grad_b, None, grad_values, None, None, None, None
+        return grad_x, None, grad_base, grad_a, grad_b, None, grad_values, None, None, None, None, None
 
 
 @torch.library.custom_op("fallow::after", mutates_args=())

@@ -1,0 +1,220 @@
+"""The kernels as torch operators, with shapes for the compiler and gradients for autograd.
+
+Shapes: t = tokens, o = d_out, i = d_in, n = number of sparse entries, s = size of the structure.
+"""
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.utils.flop_counter import register_flop_formula
+
+from fallow.linear.kernels.library import Library, Matrix, check, library
+
+FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+"""Types that the kernels take."""
+
+_SUPPORT = "Tensor values_n, Tensor structure_s, Tensor row_pointers_o, Tensor columns_n"
+_operators = torch.library.Library("fallow", "FRAGMENT")
+_operators.define(f"sparse_linear(Tensor x_ti, {_SUPPORT}, Tensor? bias_o, Tensor? start_to) -> Tensor")
+_operators.define(
+    f"sparse_linear_backward(Tensor grad_to, Tensor x_ti, {_SUPPORT}, bool[3] needs) -> (Tensor, Tensor, Tensor)"
+)
+
+
+def sparse_linear(
+    x_ti: Tensor,
+    values_n: Tensor,
+    structure_s: Tensor,
+    row_pointers_o: Tensor,
+    columns_n: Tensor,
+    bias_o: Tensor | None = None,
+    start_to: Tensor | None = None,
+) -> Tensor:
+    """Y = x S^T + bias + start, where S holds `values` at the support; on the CPU, differentiable.
+
+    Computed in fp32. Half types are widened here, inside, so that autograd keeps x as it came; y has the type of x.
+
+    Args:
+        x_ti: activations; rows may be apart, columns may not (such a tensor is copied).
+        values_n: in the order of the support.
+        structure_s: from `make_structure`.
+        row_pointers_o: of the support.
+        columns_n: of the support.
+        bias_o: added to every token.
+        start_to: added to the product, as the other terms of a weight give it; saves a pass over memory.
+    """
+    y_to: Tensor = _SparseLinear.apply(x_ti, values_n, structure_s, row_pointers_o, columns_n, bias_o, start_to)
+    return y_to
+
+
+class _SparseLinear(torch.autograd.Function):
+    """Keeps x and the values for backward, nothing else of size."""
+
+    @staticmethod
+    def forward(ctx: Any, x_ti: Tensor, *rest: Any) -> Tensor:
+        values_n, structure_s, row_pointers_o, columns_n, _, _ = rest
+        ctx.save_for_backward(x_ti, values_n, structure_s, row_pointers_o, columns_n)
+        y_to: Tensor = torch.ops.fallow.sparse_linear(x_ti, *rest)
+        return y_to
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_to: Tensor) -> tuple[Tensor | None, ...]:
+        needs_x, needs_values, _, _, _, needs_bias, needs_start = ctx.needs_input_grad
+        needs = [needs_x, needs_values, needs_bias]
+        found: list[Tensor | None] = [None] * 3
+        if any(needs):
+            grads = torch.ops.fallow.sparse_linear_backward(grad_to, *ctx.saved_tensors, needs)
+            found = [grad if need else None for grad, need in zip(grads, needs, strict=True)]
+        return found[0], found[1], None, None, None, found[2], grad_to if needs_start else None
+
+
+def _forward(
+    x_ti: Tensor,
+    values_n: Tensor,
+    structure_s: Tensor,
+    row_pointers_o: Tensor,
+    columns_n: Tensor,
+    bias_o: Tensor | None,
+    start_to: Tensor | None,
+) -> Tensor:
+    dtype = x_ti.dtype
+    kernels, x_ti = _kernels(), _by_rows(x_ti)
+    d_out = row_pointers_o.shape[0] - 1
+    y_to = x_ti.new_empty(x_ti.shape[0], d_out)
+    bias_o = None if bias_o is None else bias_o.float().contiguous()
+    start_to = None if start_to is None else start_to.float().contiguous()
+    _expect(bias_o is None or bias_o.shape[0] == d_out, "bias", bias_o)
+    _expect(start_to is None or start_to.shape == y_to.shape, "start", start_to)
+    matrix, held = _matrix(x_ti, values_n, structure_s, row_pointers_o, columns_n)
+    check(
+        kernels.forward(
+            ctypes.byref(matrix),
+            x_ti.data_ptr(),
+            x_ti.stride(0),
+            None if bias_o is None else bias_o.data_ptr(),
+            None if start_to is None else start_to.data_ptr(),
+            y_to.data_ptr(),
+            d_out,
+            x_ti.shape[0],
+            torch.get_num_threads(),
+        )
+    )
+    del held
+    return y_to.to(dtype)
+
+
+def _backward(
+    grad_to: Tensor,
+    x_ti: Tensor,
+    values_n: Tensor,
+    structure_s: Tensor,
+    row_pointers_o: Tensor,
+    columns_n: Tensor,
+    needs: list[bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    types = (x_ti.dtype, values_n.dtype, grad_to.dtype)
+    kernels, x_ti, grad_to = _kernels(), _by_rows(x_ti), _by_rows(grad_to)
+    d_out = row_pointers_o.shape[0] - 1
+    _expect(grad_to.shape == (x_ti.shape[0], d_out), "gradient", grad_to)
+    sizes = ((x_ti.shape[0], x_ti.shape[1]), (values_n.shape[0],), (d_out,))
+    grads = [x_ti.new_empty(size if need else (0,)) for size, need in zip(sizes, needs, strict=True)]
+    matrix, held = _matrix(x_ti, values_n, structure_s, row_pointers_o, columns_n)
+    check(
+        kernels.backward(
+            ctypes.byref(matrix),
+            x_ti.data_ptr(),
+            x_ti.stride(0),
+            grad_to.data_ptr(),
+            grad_to.stride(0),
+            *(grad.data_ptr() if need else None for grad, need in zip(grads, needs, strict=True)),
+            x_ti.shape[0],
+            torch.get_num_threads(),
+        )
+    )
+    del held
+    grad_x, grad_values, grad_bias = (grad.to(dtype) for grad, dtype in zip(grads, types, strict=True))
+    return grad_x, grad_values, grad_bias
+
+
+def _fake_forward(x_ti: Tensor, *rest: Tensor | None) -> Tensor:
+    pointers_o = rest[2]
+    assert pointers_o is not None
+    return x_ti.new_empty(x_ti.shape[0], pointers_o.shape[0] - 1)
+
+
+def _fake_backward(grad_to: Tensor, x_ti: Tensor, values_n: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    needs = rest[-1]
+    sizes = ((x_ti.shape[0], x_ti.shape[1]), (values_n.shape[0],), (grad_to.shape[1],))
+    grads = [
+        like.new_empty(size if need else (0,))
+        for like, size, need in zip((x_ti, values_n, grad_to), sizes, needs, strict=True)
+    ]
+    return grads[0], grads[1], grads[2]
+
+
+_operators.impl("sparse_linear", _forward, "CPU")
+_operators.impl("sparse_linear_backward", _backward, "CPU")
+torch.library.register_fake("fallow::sparse_linear", _fake_forward, lib=_operators)
+torch.library.register_fake("fallow::sparse_linear_backward", _fake_backward, lib=_operators)
+
+
+@register_flop_formula(torch.ops.fallow.sparse_linear)
+def _flops(x_shape: Any, values_shape: Any, *_: Any, **__: Any) -> int:
+    return int(2 * x_shape[0] * values_shape[0])
+
+
+@register_flop_formula(torch.ops.fallow.sparse_linear_backward)
+def _flops_backward(grad_shape: Any, x_shape: Any, values_shape: Any, *rest: Any, **__: Any) -> int:
+    needs = rest[3]
+    return int(2 * x_shape[0] * values_shape[0] * (needs[0] + needs[1]))
+
+
+def _matrix(
+    x_ti: Tensor, values_n: Tensor, structure_s: Tensor, row_pointers_o: Tensor, columns_n: Tensor
+) -> tuple[Matrix, tuple[Tensor, ...]]:
+    """The matrix in the kernels' form, and the tensors that must live as long as it does."""
+    _expect(values_n.dtype in FLOATS and values_n.shape == columns_n.shape, "values", values_n)
+    _expect(row_pointers_o.dtype == torch.int32, "row pointers", row_pointers_o)
+    _expect(columns_n.dtype == torch.uint16, "columns", columns_n)
+    _expect(structure_s.dtype == torch.int32, "structure", structure_s)
+    held = tuple(t.contiguous() for t in (structure_s, row_pointers_o, columns_n, values_n.float()))
+    structure_s, row_pointers_o, columns_n, values_n = held
+    matrix = Matrix(
+        structure_s.data_ptr(),
+        structure_s.numel(),
+        row_pointers_o.shape[0] - 1,
+        x_ti.shape[1],
+        values_n.shape[0],
+        row_pointers_o.data_ptr(),
+        columns_n.data_ptr(),
+        values_n.data_ptr(),
+    )
+    return matrix, held
+
+
+def _by_rows(x: Tensor) -> Tensor:
+    """A matrix whose rows the kernels can read: fp32, columns side by side, at the address of a float."""
+    _expect(x.dtype in FLOATS and x.dim() == 2, "activations", x)
+    x = x.float()
+    if (x.shape[1] > 1 and x.stride(1) != 1) or x.stride(0) < x.shape[1] or x.data_ptr() % 4:
+        return x.clone(memory_format=torch.contiguous_format)
+    return x
+
+
+def _expect(holds: bool, what: str, tensor: Tensor | None) -> None:
+    if not holds:
+        form = "" if tensor is None else f" ({tensor.dtype}, {tuple(tensor.shape)})"
+        raise ValueError(f"the kernels cannot take these {what}{form}")
+
+
+def _kernels() -> Library:
+    found = library()
+    if found is None:
+        from fallow.linear.kernels.library import missing
+
+        raise RuntimeError(f"there are no compiled kernels here: {missing()}")
+    return found

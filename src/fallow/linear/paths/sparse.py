@@ -1,0 +1,47 @@
+"""The compiled kernels: only what exists is multiplied, forward and backward; for many tokens on the CPU.
+
+Shapes: t = tokens, o = d_out, i = d_in.
+"""
+
+from torch import Tensor
+
+from fallow.linear.kernels.operators import FLOATS, sparse_linear
+from fallow.linear.operands import Operands
+from fallow.linear.paths.low_rank import other_terms
+from fallow.linear.paths.materialise import materialise
+
+
+def sparse(x: Tensor, operands: Operands) -> Tensor:
+    """Y = x base^T + scale (x A^T) B^T + x S^T + bias, each term on its own, the sparse one by the kernels.
+
+    The kernels compute in fp32; half types are widened for them. Where they do not act (another device than the CPU,
+    fp64, a support too large for them) this is `materialise`.
+    """
+    if not kernels_take(x, operands):
+        return materialise(x, operands)
+    return with_kernels(x, operands)
+
+
+def kernels_take(x: Tensor, operands: Operands) -> bool:
+    """Whether the kernels can compute the sparse term here."""
+    return operands.structure_s is not None and x.device.type == "cpu" and x.dtype in FLOATS
+
+
+def with_kernels(x: Tensor, operands: Operands) -> Tensor:
+    """The sum of all terms; the other terms and the bias are added while the sparse product is written."""
+    assert operands.values_n is not None
+    assert operands.structure_s is not None
+    assert operands.row_pointers_o is not None
+    assert operands.columns_n is not None
+    x_ti = x.reshape(-1, x.shape[-1])
+    start_to = other_terms(x_ti, operands)
+    y_to = sparse_linear(
+        x_ti,
+        operands.values_n,
+        operands.structure_s,
+        operands.row_pointers_o,
+        operands.columns_n,
+        operands.bias_o,
+        start_to,
+    )
+    return y_to.view(*x.shape[:-1], operands.shape[0])
