@@ -3,6 +3,8 @@
 # make check   format, lint, types
 # make docs    the documentation, into site/
 # make bench   the measurements in benchmarks/
+# make kernels  compile the CPU kernels again, after a change of their sources
+# make sanitize test the kernels under the address and undefined-behaviour sanitizers
 #
 # Each one makes .venv and installs what it needs the first time; afterwards that is skipped until pyproject.toml or
 # constraints.txt change.
@@ -10,7 +12,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs bench clean
+.PHONY: help demo test check format docs bench kernels sanitize clean
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
@@ -37,7 +39,12 @@ $(VENV)/.base: $(VENV)/.torch $(SPEC)
 	$(PIP) install -c constraints.txt -e . sacrebleu
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.base
+# The installation has built them; this is for sources that have changed since.
+$(VENV)/.kernels: $(VENV)/.base $(wildcard src/fallow/linear/kernels/*.h src/fallow/linear/kernels/*.cpp)
+	$(BIN)/python -m fallow.linear.kernels || echo "make: going on without the CPU kernels"
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.kernels
 	$(PIP) install -c constraints.txt -e ".[test]"
 	@touch $@
 
@@ -49,7 +56,7 @@ $(VENV)/.docs: $(VENV)/.base
 	$(PIP) install -c constraints.txt -e ".[docs]"
 	@touch $@
 
-demo: $(VENV)/.base
+demo: $(VENV)/.kernels
 	$(BIN)/fallow demo $(ARGS)
 
 # One thread a worker: two workers with two threads each on two cores are slower than this. A file stays with one worker,
@@ -69,8 +76,14 @@ format: $(VENV)/.dev
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict
 
-bench: $(VENV)/.base
+bench: $(VENV)/.kernels
 	$(BIN)/python benchmarks/linear.py $(ARGS)
 
+kernels: $(VENV)/.base
+	$(BIN)/python -m fallow.linear.kernels
+
+sanitize: $(VENV)/.test
+	$(BIN)/python tests/linear/sanitize.py
+
 clean:
-	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site src/fallow/linear/kernels/libfallow.so .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -16,7 +16,7 @@ from fallow.linear.inputs import is_linear
 from fallow.methods.base import reparam_layers
 from tests.conformance.families import CONFIGS, ENCODERS, tiny, tokens
 from tests.conformance.table import ROWS, Row
-from tests.paths import paths
+from tests.paths import needs_kernels, paths
 
 FAMILIES = [*CONFIGS, *ENCODERS]
 rows = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
@@ -75,6 +75,18 @@ def test_forward_and_gradients_equal_autograd_through_the_effective_weight(row: 
     expected = torch.autograd.grad(expected_loss, trainable)
     for a, b in zip(ours, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+@rows
+@pytest.mark.parametrize("path", ["factored", pytest.param("sparse", marks=needs_kernels)])
+def test_single_precision_as_the_kernels_compute(row: Row, path: str) -> None:
+    model = converted(row, path=path)
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    ours = torch.autograd.grad(loss_of(model), trainable)
+    exact = model.double()
+    expected = torch.autograd.grad(loss_of(exact), [p for p in exact.parameters() if p.requires_grad])
+    for a, b in zip(ours, expected, strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=1e-3, atol=1e-5)
 
 
 @rows

@@ -130,6 +130,16 @@ def compiler() -> tuple[State, str]:
     return "note", "none found: compiled CPU kernels and torch.compile are not available; everything else works"
 
 
+def kernels() -> tuple[State, str]:
+    """The compiled CPU kernels, which turn zeros into time."""
+    from fallow.linear.kernels.library import library, missing
+
+    found = library()
+    if found is None:
+        return "note", f"not available: {missing()}. Sparse layers run as fast as dense ones, not faster"
+    return "ok", f"compiled, {found.engine} of {', '.join(found.engines)}"
+
+
 def cores() -> tuple[State, str]:
     """Cores that this process may use."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -178,6 +188,7 @@ CHECKS: dict[str, Callable[[], tuple[State, str]]] = {
     "extras": extras,
     "processes": processes,
     "compiler": compiler,
+    "kernels": kernels,
     "cores": cores,
     "memory": memory,
     "disk": disk,

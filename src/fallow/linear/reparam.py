@@ -114,7 +114,7 @@ class ReparamLinear(nn.Module):
         """What `to` and its like call. The structure stays on the CPU: it is dropped on the way to another device."""
         before = None if self.columns is None else self.columns.device.type
         structure, self.structure = self.structure, None
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.columns is not None and self.columns.device.type == "cpu":
             self.structure = structure
             if before not in ("cpu", "meta"):  # from meta comes memory without contents; `draw_support` follows

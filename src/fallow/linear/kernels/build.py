@@ -1,6 +1,6 @@
 """Compile the kernels with the system's C++ compiler. Needs nothing but the standard library: the installation runs it.
 
-    python -m fallow.linear.kernels.build
+    python -m fallow.linear.kernels
 
 Each instruction set is a translation unit of its own with its own flags; the library picks one when it runs, so a
 library built on one x86-64 machine serves all of them.
@@ -44,11 +44,16 @@ def sources() -> list[Path]:
 
 
 def checksum() -> str:
-    """Of the sources; the library carries it, so that one built from other sources is not used."""
-    state = hashlib.sha256()
+    """Of the sources and the kind of machine; the library carries it, so that one built from others is not used."""
+    state = hashlib.sha256(f"{sys.platform} {platform.machine()}".encode())
     for path in sources():
         state.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return state.hexdigest()[:16]
+
+
+def is_current(target: Path = LIBRARY) -> bool:
+    """Whether the library is there and was built from these sources."""
+    return target.exists() and checksum().encode() in target.read_bytes()
 
 
 def compiler() -> str:
@@ -87,15 +92,16 @@ def build(target: Path = LIBRARY, *, extra: tuple[str, ...] = (), main: Path | N
         for number, (path, flags) in enumerate(units.items()):
             output = Path(temporary) / f"{number}.o"
             arguments = [*command, *FLAGS, *defines, *flags, *extra, "-c", str(path), "-o", str(output)]
-            running.append((output, subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)))
-        for _, process in running:
+            process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            running.append((output, arguments, process))
+        for _, arguments, process in running:
             said, _ = process.communicate()
             if process.returncode:
-                raise BuildError(f"the compiler failed: {shlex.join(map(str, process.args))}\n{said.decode()}")
+                raise BuildError(f"the compiler failed: {shlex.join(arguments)}\n{said.decode()}")
         linked = Path(temporary) / target.name
         kind = () if main is not None else ("-shared",)
         libraries = ("-pthread", *(("-ldl",) if sys.platform == "linux" else ()))
-        arguments = [*command, *kind, *extra, "-o", str(linked), *(str(output) for output, _ in running), *libraries]
+        arguments = [*command, *kind, *extra, "-o", str(linked), *(str(output) for output, *_ in running), *libraries]
         done = subprocess.run(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
         if done.returncode:
             raise BuildError(f"the linker failed: {shlex.join(arguments)}\n{done.stdout.decode()}")
@@ -113,7 +119,3 @@ def main() -> int:
         print(f"the kernels are not built: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

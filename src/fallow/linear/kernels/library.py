@@ -45,11 +45,11 @@ class Library:
             OSError: it cannot be loaded, was built from other sources, or has no such engine here; says which.
         """
         if not build.LIBRARY.exists():
-            raise OSError("they were not built; run: python -m fallow.linear.kernels.build")
+            raise OSError("they were not built; run: python -m fallow.linear.kernels")
         found = ctypes.CDLL(str(build.LIBRARY))
         found.fallow_sources.restype = ctypes.c_char_p
         if found.fallow_sources().decode() != build.checksum():
-            raise OSError("they were built from other sources; run: python -m fallow.linear.kernels.build")
+            raise OSError("they were built from other sources; run: python -m fallow.linear.kernels")
         pointer, int64, int32, integer = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_int
         found.fallow_engine_name.restype = ctypes.c_char_p
         names = [found.fallow_engine_name(number) for number in range(found.fallow_num_engines())]
