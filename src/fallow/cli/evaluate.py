@@ -17,7 +17,7 @@ class Args:
     Text (files, folders, folders of shards, embedded:stdlib): loss in nats per token, perplexity, and bits per byte,
     which can be compared between tokenizers; every token weighs the same. Pairs (--format): the same on the targets,
     and the scores of the texts that the model generates, one for each distinct context. Labelled texts (--format with
-    the name of a task of GLUE): loss, and the task's metrics.
+    the name of a task of GLUE): loss, and the task's metrics. Benchmark tasks (--tasks, --preset): what lm-eval asks.
 
     Examples:
       fallow evaluate runs/demo/dense/model --data articles.jsonl
@@ -27,6 +27,8 @@ class Args:
       fallow evaluate runs/e2e/tuned/model --format e2e --data test.csv --num-beams 10 --decoder lora --profile e2e
       fallow evaluate runs/rte/tuned/model --format rte --data RTE/dev.tsv --context 128 --overflow cut
       fallow evaluate runs/rte/tuned/model --format rte --data RTE/test.tsv --answers RTE.tsv
+      fallow evaluate model --tasks capitals --task-path my-tasks --shots 5
+      fallow evaluate model --preset sheared-llama --batch-size 16 --json
     """
 
     folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
@@ -92,6 +94,21 @@ class Args:
     answers: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
     """Labelled texts: write the model's answers to this file, as GLUE takes them. The data need no labels then."""
 
+    tasks: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
+    """Tasks or groups of lm-eval (extra eval); with --preset only these of it."""
+
+    preset: Literal["", "sheared-llama"] = ""
+    """Tasks of a published table, with its number of shots for each."""
+
+    task_path: Annotated[str, tyro.conf.arg(metavar="FOLDER")] = ""
+    """Tasks: folder of your own, YAML files with data beside them; needs no network."""
+
+    shots: int = -1
+    """Tasks: solved examples before each question. -1: as each task says."""
+
+    limit: int = 0
+    """Tasks: ask only the first so many questions of each. 0 asks all."""
+
     batch_size: int = 8
     """Sequences in a forward pass."""
 
@@ -114,18 +131,23 @@ def run(args: Args) -> int:
     from fallow.cli.models import check_folder, open_model
     from fallow.errors import UserError
 
-    if not args.data and args.format != "embedded":
-        raise UserError("evaluate needs --data: files, folders, folders of shards, or embedded:stdlib")
+    kind = _kind(args)
+    if not args.data and args.format != "embedded" and kind != "tasks":
+        raise UserError("evaluate needs --data: files, folders, folders of shards, or embedded:stdlib (or --tasks)")
     if args.batch_size < 1:
         raise UserError(f"batch_size is {args.batch_size}, but it must be at least 1")
     _refuse_without_effect(args)
     settings = _settings(args)
+    if settings.tasks:
+        from fallow.evaluate.harness import require_tasks
+
+        require_tasks(settings.tasks)
     check_folder(args.folder)
-    kind = _kind(args)
     model, tokenizer = open_model(args.folder, args.tokenizer, args.device, labels=kind == "labels")
 
     from fallow.cli.evaluate_data import measure_pairs, measure_text
     from fallow.cli.evaluate_labels import measure_labels
+    from fallow.cli.evaluate_tasks import measure_tasks
     from fallow.evaluate.prompts import positions_of
 
     context = args.context or positions_of(model)
@@ -135,7 +157,7 @@ def run(args: Args) -> int:
         raise UserError(f"context is {context}, but the model has {positions_of(model)} positions. Write that or less")
     settings.perplexity.check_context(context)
     with tempfile.TemporaryDirectory(prefix="fallow-evaluate-") as scratch:
-        measure = {"text": measure_text, "pairs": measure_pairs, "labels": measure_labels}
+        measure = {"text": measure_text, "pairs": measure_pairs, "labels": measure_labels, "tasks": measure_tasks}
         result = measure[kind](args, model, tokenizer, context, settings, Path(scratch))
     result = {"model": args.folder, "context": context, **result}
     print(json_module.dumps(result, indent=2) if args.json else "\n".join(lines(result)))
@@ -145,6 +167,8 @@ def run(args: Args) -> int:
 def _kind(args: Args) -> str:
     from fallow.data.settings import TASK_NAMES
 
+    if args.tasks or args.preset:
+        return "tasks"
     return "text" if args.format == "text" else "labels" if args.format in TASK_NAMES else "pairs"
 
 
@@ -160,10 +184,13 @@ _ONLY_PAIRS: dict[str, Any] = {
     "texts": "",
 }
 _ONLY_TEXT: dict[str, Any] = {"field": "text", "max_megabytes": 0.0, "stride": 0, "n_plus_one": 0}
+_ONLY_TASKS: dict[str, Any] = {"task_path": "", "shots": -1, "limit": 0}
+_DATA: dict[str, Any] = {"data": (), "format": "text", "context": 0, "overflow": "error", "answers": ""}
 _FOREIGN: dict[str, dict[str, Any]] = {
-    "text": {**_ONLY_PAIRS, "overflow": "error", "answers": ""},
-    "pairs": {**_ONLY_TEXT, "answers": ""},
-    "labels": {**_ONLY_TEXT, **_ONLY_PAIRS},
+    "text": {**_ONLY_TASKS, **_ONLY_PAIRS, "overflow": "error", "answers": ""},
+    "pairs": {**_ONLY_TASKS, **_ONLY_TEXT, "answers": ""},
+    "labels": {**_ONLY_TASKS, **_ONLY_TEXT, **_ONLY_PAIRS},
+    "tasks": {**_DATA, **_ONLY_TEXT, **_ONLY_PAIRS},
 }
 
 
@@ -174,7 +201,11 @@ def _refuse_without_effect(args: Args) -> None:
     kind = _kind(args)
     for key, default in _FOREIGN[kind].items():
         if getattr(args, key) != default:
-            flag, hint = key.replace("_", "-"), ", or name the --format of other data" * (kind == "text")
+            flag, hint = key.replace("_", "-"), ""
+            if kind != "tasks" and key in _ONLY_TASKS:
+                hint = ", or name --tasks"
+            elif kind == "text":
+                hint = ", or name the --format of other data"
             raise UserError(f"--{flag} has no effect on {kind}. Remove it{hint}")
     if kind == "pairs" and len(args.data) > 1:
         raise UserError(
@@ -192,6 +223,7 @@ def _settings(args: Args) -> Any:
     from fallow.evaluate.decoding import Decoding
     from fallow.evaluate.evaluation import Evaluation
     from fallow.evaluate.perplexity_settings import PerplexitySettings
+    from fallow.evaluate.tasks import Tasks
 
     decoding = Decoding(
         decoder=args.decoder,
@@ -203,4 +235,5 @@ def _settings(args: Args) -> Any:
         max_contexts=args.max_contexts,
     )
     perplexity = PerplexitySettings(stride=args.stride, n_plus_one=args.n_plus_one)
-    return Evaluation(decoding=decoding, profile=args.profile, perplexity=perplexity)
+    tasks = Tasks(names=args.tasks, preset=args.preset, path=args.task_path, shots=args.shots, limit=args.limit)
+    return Evaluation(decoding=decoding, profile=args.profile, perplexity=perplexity, tasks=tasks)

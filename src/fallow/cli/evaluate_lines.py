@@ -8,6 +8,9 @@ Plain = Mapping[str, Any]
 
 def lines(result: Plain) -> Iterator[str]:
     """The lines, from what `--json` prints."""
+    if "benchmarks" in result:
+        yield from _benchmarks(result["benchmarks"])
+        return
     if "task" in result:
         yield from _labels(result)
         return
@@ -25,6 +28,20 @@ def lines(result: Plain) -> Iterator[str]:
         )
     if "metrics" in result:
         yield from _texts(result)
+
+
+def _benchmarks(found: Plain) -> Iterator[str]:
+    width = max(map(len, found["tasks"]))
+    for name, task in found["tasks"].items():
+        inside = "" if name in found["asked"] else "  "
+        values = "   ".join(
+            f"{key} {value:.4f}" + (f" +- {task['stderr'][key]:.4f}" if key in task["stderr"] else "")
+            for key, value in task["metrics"].items()
+        )
+        yield f"{inside}{name:<{width}}  {values}   ({task['num']:,} questions, {task['shots']} shots)"
+    if "average" in found:
+        yield f"average of {found['preset']} {found['average']:.4f}"
+    yield f"asked by {found['harness']}" + (f", the first {found['limit']} of each" if "limit" in found else "")
 
 
 def _labels(result: Plain) -> Iterator[str]:

@@ -108,7 +108,7 @@ def _results(training: Plain, scores: Plain) -> list[tuple[str, str]]:
         rows.append(("scored by", f"{metrics.get('profile', '')}: {metrics.get('script', '')}"))
     rows += [(f"{key} is", str(text)) for key, text in metrics.get("variants", {}).items()]
     rows += [(f"{key} is absent", str(reason)) for key, reason in metrics.get("absent", {}).items()]
-    rows += _labels(scores, split)
+    rows += [*_labels(scores, split), *_benchmarks(scores.get("benchmarks", {}))]
     rows.append(("texts by", str(scores.get("decoding", {}).get("words", ""))))
     if scores.get("num_contexts") is not None:
         rows.append(("contexts decoded", f"{scores['num_contexts']} of {scores.get('num_contexts_total', '?')}"))
@@ -140,6 +140,17 @@ def _labels(scores: Plain, split: str) -> list[tuple[str, str]]:
     for name, part in scores.get("parts", {}).items():
         rows.append((f"{name}{split}", ", ".join(f"{key} {value:,.4g}" for key, value in part.items())))
     return rows
+
+
+def _benchmarks(found: Plain) -> list[tuple[str, str]]:
+    rows = []
+    for name in found.get("asked", ()):
+        task = found["tasks"][name]
+        shots = f"{task['shots']} shots" if task["shots"] else "0 shots"
+        rows.append((f"{name} {task['metric']}, {shots}", f"{task['value']:.4f} ({task['num']:,} questions)"))
+    if "average" in found:
+        rows.append((f"average of {found['preset']}", f"{found['average']:.4f}"))
+    return [*rows, ("tasks by", str(found["harness"]))] if rows else []
 
 
 def _use(scores: Plain) -> str:

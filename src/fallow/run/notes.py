@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from fallow.run.benchmarks import benchmark_notes
 from fallow.run.recipe import Recipe
 from fallow.run.stage import Stage
 
@@ -21,6 +22,7 @@ def notes_of(recipe: Recipe, stages: Sequence[Stage], records: Mapping[str, Reco
         *dict.fromkeys(note for stage in stages for note in _text(stage, records[stage.name]["scores"])),
         *dict.fromkeys(note for stage in stages for note in _texts(stage, records[stage.name]["scores"])),
         *(note for stage in stages for note in _grid(stage, records[stage.name])),
+        *(note for stage in stages for note in benchmark_notes(stage.label, records[stage.name]["scores"])),
     ]
 
 

@@ -87,6 +87,11 @@ def _run(recipe: Recipe, chosen: Sequence[str], mesh: Mesh, *, restart: bool, qu
     judged = [stage for stage in recipe.stages if stage.name in chosen]
     if any(isinstance(recipe.datasets[s.dataset], PairData) and s.evaluate.profile == PLAIN for s in judged):
         require_sacrebleu()
+    for stage in judged:
+        if stage.evaluate.tasks:
+            from fallow.evaluate.harness import require_tasks
+
+            require_tasks(stage.evaluate.tasks)
     output = Output(Path(recipe.output))
     with main_first(mesh) as is_main:
         if is_main:

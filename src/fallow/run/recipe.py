@@ -118,6 +118,8 @@ class Recipe:
 
     def _check_evaluation(self, stage: Stage, data: Data, place: str) -> None:
         """Settings of the other kind of data would do nothing."""
+        if isinstance(data, ClassificationData) and stage.evaluate.tasks:
+            raise UserError(f"{place}.tasks needs a language model, but {stage.dataset} makes a classifier. Remove it.")
         needs = {"decoding": PairData, "profile": PairData, "perplexity": TextData}
         for key, kind in needs.items():
             if not isinstance(data, kind) and getattr(stage.evaluate, key) != getattr(Evaluation(), key):

@@ -32,6 +32,8 @@ def _one_step(stage: Stage, data: Data) -> Stage:
     if isinstance(data, PairData):
         few = replace(evaluate.decoding, max_contexts=2, max_new_tokens=min(8, evaluate.decoding.max_new_tokens))
         evaluate = replace(evaluate, decoding=few)
+    if evaluate.tasks:
+        evaluate = replace(evaluate, tasks=replace(evaluate.tasks, limit=2))
     return replace(
         stage,
         budget=Duration(steps=1),

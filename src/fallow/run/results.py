@@ -10,6 +10,7 @@ from fallow.config import to_dict
 from fallow.evaluate.agreement import METRICS
 from fallow.evaluate.scoring import as_printed
 from fallow.report.mixture import mixtures_of
+from fallow.run.benchmarks import benchmark_columns, benchmark_values
 from fallow.run.domains import by_domain
 from fallow.run.notes import TEXT_SCORES, notes_of
 from fallow.run.recipe import Recipe
@@ -53,7 +54,8 @@ def collect(recipe: Recipe, records: Mapping[str, Record], logs: Mapping[str, Se
     """
     done = [stage for stage in recipe.stages if stage.name in records]
     rows = [_row([records[stage.name] for stage in way], way) for way in ways(done)]
-    used = [column for column in COLUMNS if any(row.get(column["key"]) is not None for row in rows)]
+    columns = [*COLUMNS, *benchmark_columns(records)]
+    used = [column for column in columns if any(row.get(column["key"]) is not None for row in rows)]
     return {
         "fallow": __version__,
         "recipe": to_dict(recipe),
@@ -103,6 +105,7 @@ def _row(records: Sequence[Record], way: Sequence[Stage]) -> dict[str, Any]:
         "perplexity": math.exp(last["scores"]["loss"]) if tuned else None,
         **{key: texts.get(key) for key in TEXT_SCORES},
         **{key: last["scores"].get(key) for key in METRICS},
+        **benchmark_values(last["scores"]),
         "bytes": sum(part["weights"] + part["optimizer"] + part["indices"] for part in held),
     }
 

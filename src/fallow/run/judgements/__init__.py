@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fallow.run.finished import Finished
+from fallow.run.judgements.benchmarks import benchmark_tasks
 from fallow.run.judgements.labels import labelled_texts
 from fallow.run.judgements.loss import held_out_loss
 from fallow.run.judgements.texts import generated_texts
@@ -11,4 +12,4 @@ from fallow.run.judgements.texts import generated_texts
 Judgement = Callable[[Finished], dict[str, Any]]
 """What it measured, by name; nothing where it does not apply. The names are those of `scores` in stage.json."""
 
-JUDGEMENTS: tuple[Judgement, ...] = (held_out_loss, generated_texts, labelled_texts)
+JUDGEMENTS: tuple[Judgement, ...] = (held_out_loss, generated_texts, labelled_texts, benchmark_tasks)
