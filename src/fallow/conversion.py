@@ -67,6 +67,8 @@ class ConversionReport:
 
     converted: tuple[Converted, ...]
     left: tuple[tuple[str, str], ...]
+    beside: str = ""
+    """What the method put beside the layers."""
 
     @property
     def num_entries(self) -> int:
@@ -81,7 +83,8 @@ class ConversionReport:
     def __str__(self) -> str:
         """A table of a line a group of equal layers."""
         if not self.converted:
-            return f"converted nothing; {len(self.left)} linear layers stay as they are"
+            what = f"put on {self.beside}" if self.beside else "converted nothing"
+            return f"{what}; {len(self.left)} linear layers stay as they are"
         lines = [
             f"converted {len(self.converted)} layers: {self.num_entries:,} of {self.num_positions:,} entries "
             f"(sparsity {1 - self.num_entries / self.num_positions:.4f})"
@@ -194,10 +197,11 @@ def convert(
     kept, outside = f"method {method.name} keeps it", "not a target" if targets else "outside the blocks"
     left = tuple((name, kept if name in chosen else outside) for name in sites if name not in plan)
     frozen = _freeze(model, method)
-    if plan:
+    beside = method.attach(model, Key(seed))
+    if plan or beside:
         setattr(model, RECORD, Record(method, targets, seed, path, frozen))
         guard(model)
-    return ConversionReport(tuple(converted), left)
+    return ConversionReport(tuple(converted), left, beside)
 
 
 def merge(model: nn.Module, *, zeros: Zeros = "fill") -> nn.Module:
@@ -229,6 +233,7 @@ def merge(model: nn.Module, *, zeros: Zeros = "fill") -> nn.Module:
         if getattr(model, HEADS, None) is None:
             for name in _INSTEAD:
                 vars(model).pop(name, None)
+        record.method.detach(model)
     return model
 
 

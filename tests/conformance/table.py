@@ -39,5 +39,13 @@ ROWS = {
     "relora": Row("relora", {"rank": 8, "every": 6, "warmup": 2}),
 }
 
-TRAINED = {name: row for name, row in ROWS.items() if row.trains}
+SHEARED = {
+    "shear": Row(
+        "shear",
+        {"to": {"hidden": 24, "inner": 96, "layers": 1}, "warmup": 30, "rate": 0.1, "preset": "reachable", "draws": 3},
+    ),
+}
+"""Methods that leave a smaller model: what they have in common with the others is how they train."""
+
+TRAINED = {name: row for name, row in ROWS.items() if row.trains} | SHEARED
 """Those that are trained on one process and on two, and interrupted."""

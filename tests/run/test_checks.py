@@ -70,5 +70,5 @@ def test_only_without_a_stage(recipe: Path, tmp_path: Path, capsys: pytest.Captu
 def test_shipped_recipes_fit(name: str) -> None:
     recipe = load(name)
     for stage in recipe.stages:
-        root = recipe.stage(recipe.lineage([stage.name])[0])
-        check_stage(stage, root, head_of(recipe.datasets[stage.dataset]))
+        chain = [recipe.stage(name) for name in recipe.lineage([stage.name])]
+        check_stage(chain, head_of(recipe.datasets[stage.dataset]))

@@ -7,12 +7,12 @@ from torch.nn import functional
 from fallow.errors import UserError
 from fallow.shearing.groups import groups_of
 from fallow.shearing.kept import Kept
-from fallow.shearing.scores import BY, choose
-from fallow.shearing.scores.choose import by_scores, choose_by_weights
+from fallow.shearing.scores.choose import by_scores, choose, choose_by_weights
 from fallow.shearing.scores.depth import drop_one, influence
 from fallow.shearing.scores.example import loss_of
 from fallow.shearing.scores.inputs import input_scores
 from fallow.shearing.scores.magnitude import magnitude
+from fallow.shearing.scores.names import BY
 from fallow.shearing.scores.taylor import taylor
 from fallow.shearing.surgery import cut
 from tests.conformance.families import tokens

@@ -9,8 +9,8 @@ from transformers import AutoModelForCausalLM
 
 from fallow.errors import UserError
 from fallow.shearing.groups import kept_of
-from fallow.shearing.kept import Kept
-from fallow.shearing.streaming import KEPT_FILE, cut_folder
+from fallow.shearing.kept import KEPT_FILE, Kept
+from fallow.shearing.streaming import cut_folder
 from fallow.shearing.surgery import cut
 from tests.conformance.families import tokens
 from tests.shearing.tiny import facts, model_of, smaller, soft_gates

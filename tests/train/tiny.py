@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from fallow.methods.base import OwnRate
 from fallow.train import (
     BatchSize,
     Callback,
@@ -79,6 +80,15 @@ class Method:
 
     def rate_factor(self, step: int) -> float:
         return 1.0
+
+    def own_rates(self, model: nn.Module) -> dict[str, OwnRate]:
+        return {}
+
+    def summary(self, model: nn.Module) -> dict[str, Any]:
+        return {}
+
+    def before_step(self, model: nn.Module, step: int) -> None:
+        pass
 
     def after_step(self, model: nn.Module, step: int, optimizer: torch.optim.Optimizer) -> None:
         self.steps.append(step)

@@ -11,7 +11,7 @@ import tyro
 if TYPE_CHECKING:
     from fallow.shearing.groups import Group
     from fallow.shearing.kept import Kept
-    from fallow.shearing.scores import Example
+    from fallow.shearing.scores.example import Example
     from fallow.shearing.shape import Shape
 
 
@@ -160,8 +160,7 @@ def _chosen(args: Args, config: Any, source: "Shape", target: "Shape") -> "Kept"
     from fallow.shearing.checkpoint import Checkpoint
     from fallow.shearing.families import family_of
     from fallow.shearing.groups import groups_of
-    from fallow.shearing.scores import choose, needs_data
-    from fallow.shearing.scores.choose import choose_by_weights
+    from fallow.shearing.scores.choose import choose, choose_by_weights, needs_data
 
     groups = groups_of(source, target, args.sharing)
     if not needs_data(args.by, args.depth, groups):

@@ -97,7 +97,8 @@ def decode(annotation: Any, value: Any, place: Place) -> Any:
     if annotation is Any or annotation is object:
         return _plain(value)
     if dataclasses.is_dataclass(annotation):
-        return _dataclass(annotation, value, place)
+        made = isinstance(annotation, type) and isinstance(value, annotation)  # in Python, and so checked
+        return value if made else _dataclass(annotation, value, place)
     if origin is typing.Literal:
         return _literal(typing.get_args(annotation), value, place)
     if origin in (typing.Union, types.UnionType):

@@ -3,7 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -11,6 +12,17 @@ from torch import nn
 from fallow.config import check
 from fallow.linear import ReparamLinear, Site, Terms
 from fallow.random import Key
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRate:
+    """How a parameter beside the weights learns."""
+
+    lr: float
+    """Peak learning rate; the schedule's factor applies."""
+
+    ascends: bool = False
+    """Whether it makes the loss larger: a Lagrange multiplier."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +52,24 @@ class Method(ABC):
         """
         return set(names)
 
+    def attach(self, model: nn.Module, key: Key) -> str:
+        """Put beside the layers what is not a term of any weight, such as gates; says what, or nothing.
+
+        Called last in a conversion. What has parameters becomes a module of the model, so that they are saved with it.
+        """
+        return ""
+
+    def detach(self, model: nn.Module) -> None:  # noqa: B027 - most methods attach nothing
+        """Undo `attach`, last in merging; the model is a stock one of plain layers then, perhaps a smaller one."""
+
+    def own_rates(self, model: nn.Module) -> dict[str, OwnRate]:
+        """Rates of parameters beside the weights, by name: gates, multipliers.
+
+        They do not decay, are neither clipped nor part of the norm of the gradients, and every process holds them whole
+        (their gradients are averaged like all others).
+        """
+        return {}
+
     def rate_scales(self, model: nn.Module) -> dict[str, float]:
         """Factors on the learning rate by parameter name; absent means 1."""
         return {}
@@ -56,6 +86,12 @@ class Method(ABC):
         """Factor on the schedule's rate, of all parameters, for the update after `step` ones; a pure function."""
         return 1.0
 
+    def before_step(self, model: nn.Module, step: int) -> None:  # noqa: B027 - most methods have nothing to do here
+        """Called before each optimizer update, once all gradients are there and agreed on; `step` counts from 1.
+
+        It may add to the gradients of the parameters in `own_rates`. All processes call it, and raise or none does.
+        """
+
     def after_step(  # noqa: B027 - most methods have nothing to do here
         self, model: nn.Module, step: int, optimizer: torch.optim.Optimizer
     ) -> None:
@@ -69,6 +105,21 @@ class Method(ABC):
             step: updates made, from 1.
             optimizer: `optimizer.state[parameter]` may be changed or removed, as new parameter values demand.
         """
+
+    def leaves(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The configuration of the merged model, as plain values, from that of the model it was; by default the same.
+
+        Raises:
+            UserError: the method cannot work on such a model.
+        """
+        return dict(config)
+
+    def summary(self, model: nn.Module) -> dict[str, Any]:
+        """What there is to tell of a model in training, as JSON values; logged every few steps and at the end."""
+        return {}
+
+    def write(self, model: nn.Module, folder: Path) -> None:  # noqa: B027 - most methods leave nothing behind
+        """Write into the folder of the merged model what it no longer shows; called before merging."""
 
 
 def reparam_layers(model: nn.Module) -> dict[str, ReparamLinear]:

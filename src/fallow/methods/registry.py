@@ -1,7 +1,10 @@
 """The methods by name."""
 
 import dataclasses
+from collections.abc import Mapping
 
+from fallow.config.decode import Place, decode
+from fallow.config.fields import hints_of
 from fallow.errors import UserError, unknown
 from fallow.methods.base import Method
 from fallow.methods.bitfit import BitFit
@@ -10,6 +13,7 @@ from fallow.methods.dsee import DSEE
 from fallow.methods.lora import LoRA
 from fallow.methods.lowrank import LowRank
 from fallow.methods.relora import ReLoRA
+from fallow.methods.shear import Shear
 from fallow.methods.sltrain import SLTrain
 from fallow.methods.sparse import Sparse
 from fallow.methods.top import Top
@@ -24,6 +28,7 @@ registry: dict[str, type[Method]] = {
     "dsee": DSEE,
     "bitfit": BitFit,
     "top": Top,
+    "shear": Shear,
 }
 """Name -> settings class. A new method is one line here."""
 
@@ -47,7 +52,14 @@ def method_of(name: str, **settings: object) -> Method:
     required = [f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING]
     if missing := [setting for setting in required if setting not in settings]:
         raise UserError(f"method {name} needs {missing[0]}, for instance {name}, {missing[0]}=...")
-    return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
+    return cls(**{key: _setting(cls, key, value) for key, value in settings.items()})
+
+
+def _setting(cls: type[Method], key: str, value: object) -> object:
+    """A setting as JSON or a caller gives it: lists stand for tuples, mappings for settings within settings."""
+    if isinstance(value, Mapping):
+        return decode(hints_of(cls)[key], value, Place(key))
+    return tuple(value) if isinstance(value, list) else value
 
 
 def method_to_dict(method: Method) -> dict[str, object]:

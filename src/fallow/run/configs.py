@@ -8,6 +8,7 @@ from fallow.data.settings import TokenizerSettings
 from fallow.errors import UserError
 from fallow.run.recipe import Recipe
 from fallow.run.stage import Stage
+from fallow.shearing.target import resized_config
 
 _DTYPES = ("dtype", "torch_dtype")
 
@@ -21,13 +22,41 @@ def config_of(recipe: Recipe, stage: Stage) -> dict[str, Any]:
         UserError: the model or the tokenizer's size is not on this machine.
     """
     if stage.model.stage:
-        return _without_dtype(config_of(recipe, recipe.stage(stage.model.stage)))
-    if stage.model.path:
-        return _without_dtype(_read(stage))
-    config = dict(stage.model.config)
-    if "vocab_size" not in config:
-        config["vocab_size"] = vocabulary(recipe.tokenizer, stage)
-    return config
+        earlier = recipe.stage(stage.model.stage)
+        config = _without_dtype(leaves(earlier, config_of(recipe, earlier)))
+    elif stage.model.path:
+        config = _without_dtype(read_config(stage))
+    else:
+        config = dict(stage.model.config)
+        if "vocab_size" not in config:
+            config["vocab_size"] = vocabulary(recipe.tokenizer, stage)
+    return begins_with(stage, config)
+
+
+def begins_with(stage: Stage, config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration that a stage trains, from that of its source: another one if the model is cut first.
+
+    Raises:
+        UserError: the source cannot be cut to the target.
+    """
+    if stage.model.cut is None:
+        return config
+    try:
+        return resized_config(config, stage.model.cut.to)
+    except UserError as error:
+        raise UserError(f"stage {stage.name}: model.cut.to: {error}") from None
+
+
+def leaves(stage: Stage, config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a stage's finished model, from that of the model it trains.
+
+    Raises:
+        UserError: its method cannot work on such a model.
+    """
+    try:
+        return stage.method.leaves(config)
+    except UserError as error:
+        raise UserError(f"stage {stage.name}: {error}") from None
 
 
 def vocabulary(settings: TokenizerSettings, stage: Stage) -> int:
@@ -50,7 +79,12 @@ def vocabulary(settings: TokenizerSettings, stage: Stage) -> int:
     return len(known | {token["content"] for token in content.get("added_tokens", ())})
 
 
-def _read(stage: Stage) -> dict[str, Any]:
+def read_config(stage: Stage) -> dict[str, Any]:
+    """The configuration in the folder that a stage begins with.
+
+    Raises:
+        UserError: it is not on this machine.
+    """
     path = stage.model.path
     if path.startswith("hub:"):
         raise UserError(

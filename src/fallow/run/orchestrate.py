@@ -83,7 +83,8 @@ def _run(recipe: Recipe, chosen: Sequence[str], mesh: Mesh, *, restart: bool, qu
     for stage in recipe.stages:  # before anything is made: a later stage must not fail after hours of an earlier one
         _check_batch(stage, mesh.world)
         if stage.name in chosen:
-            check_stage(stage, recipe.stage(recipe.lineage([stage.name])[0]), head_of(recipe.datasets[stage.dataset]))
+            chain = [recipe.stage(name) for name in recipe.lineage([stage.name])]
+            check_stage(chain, head_of(recipe.datasets[stage.dataset]))
     judged = [stage for stage in recipe.stages if stage.name in chosen]
     if any(isinstance(recipe.datasets[s.dataset], PairData) and s.evaluate.profile == PLAIN for s in judged):
         require_sacrebleu()

@@ -34,8 +34,12 @@ def _one_step(stage: Stage, data: Data) -> Stage:
         evaluate = replace(evaluate, decoding=few)
     if evaluate.tasks:
         evaluate = replace(evaluate, tasks=replace(evaluate.tasks, limit=2))
+    model = stage.model
+    if model.cut is not None:
+        model = replace(model, cut=replace(model.cut, sequences=min(2, model.cut.sequences)))
     return replace(
         stage,
+        model=model,
         budget=Duration(steps=1),
         schedule=Schedule(kind=stage.schedule.kind, final=stage.schedule.final),
         validation=Validation(max_batches=1),

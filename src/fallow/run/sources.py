@@ -1,5 +1,6 @@
 """The model that a stage begins with."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from fallow.linear.inputs import dense_weight
 from fallow.methods.base import reparam_layers
 from fallow.methods.dense import Dense
 from fallow.methods.sparse import wake
+from fallow.run.configs import begins_with, leaves, read_config
+from fallow.run.cutting import Reshape
 from fallow.run.heads import Head, VocabularyHead
 from fallow.run.stage import ModelSource, Stage
 
@@ -25,7 +28,9 @@ RECORD = "fallow-stage.json"
 _AGAIN = "Delete the folder of that stage, and the same command trains it again."
 
 
-def initial_model(stage: Stage, folder_of_stage: Path | None, tokenizer: Any, head: Head) -> nn.Module:
+def initial_model(
+    stage: Stage, folder_of_stage: Path | None, tokenizer: Any, head: Head, reshape: Reshape | None = None
+) -> nn.Module:
     """The model of a stage, converted by its method, before the first step.
 
     The same weights on every process: what is new comes from the stage's seed alone.
@@ -35,6 +40,7 @@ def initial_model(stage: Stage, folder_of_stage: Path | None, tokenizer: Any, he
         folder_of_stage: model folder of the earlier stage that it begins with, if it does.
         tokenizer: for the vocabulary of a new model, and to check an existing one.
         head: what stands on the blocks, by the kind of data.
+        reshape: cuts the source's model, if the stage asks for it.
 
     Raises:
         UserError: no model there, the wrong tokenizer for it, targets that match nothing, or a support that would throw
@@ -49,6 +55,8 @@ def initial_model(stage: Stage, folder_of_stage: Path | None, tokenizer: Any, he
     before = read_record(path) if path is not None and not is_unmerged(path) else {}
     _check_vocabulary(model, tokenizer, stage, before)
     head.adapt(model, tokenizer)
+    if reshape is not None:
+        model = reshape(model)
     if stage.method.name == "dense" and before.get("revive", "zeros") != "zeros":
         wake(model, before.get("layers", []), before["revive"], stage.seed)
     originals = {n: dense_weight(model.get_submodule(n)).detach() for n in before.get("layers", [])}
@@ -95,24 +103,31 @@ def _built(stage: Stage, values: dict[str, Any], head: Head) -> nn.Module:
         raise UserError(f"stage {stage.name}: model.config is refused by transformers: {error}") from error
 
 
-def check_stage(stage: Stage, root: Stage, head: Head) -> None:
+def check_stage(chain: Sequence[Stage], head: Head) -> None:
     """Build and convert the model of a stage without memory: what does not fit is known before anything is made.
 
     Args:
-        stage: its method, targets and supports are checked.
-        root: the stage that its chain of models begins with; only one with model.config can be built.
+        chain: the stage, whose method, targets and supports are checked, after those that it descends from. Only a
+            model from a configuration or a folder can be built.
         head: what the stage needs on the blocks.
 
     Raises:
-        UserError: the configuration is refused, targets match nothing, or a support does not fit a matrix.
+        UserError: the configuration is refused, a model cannot be cut to a target, targets match nothing, or a support
+            does not fit a matrix.
     """
+    root, stage = chain[0], chain[-1]
     path = root.model.path
     if path and not path.startswith("hub:") and not Path(path, "config.json").is_file():
         raise UserError(f"stage {root.name}: model.path is {path}, which holds no model (no config.json)")
-    if not root.model.config:
+    if path.startswith("hub:"):
         return
+    values = read_config(root) if path else dict(root.model.config)
+    for one in chain:
+        values = begins_with(one, values)
+        if one is not stage:
+            values = leaves(one, values)
     with torch.device("meta"):
-        model = _built(root, root.model.config, head)
+        model = _built(root, values, head)
     try:
         convert(model, stage.method, targets=stage.targets)
     except UserError as error:

@@ -13,6 +13,7 @@ from fallow.evaluate.evaluation import Evaluation
 from fallow.methods import Method
 from fallow.methods.registry import registry
 from fallow.run.mixing import Mixing
+from fallow.shearing.settings import Cut
 from fallow.train.optimizers.settings import Optimizer, optimizers
 from fallow.train.settings import BatchSize, Checkpointing, Duration, LoopSettings, Schedule, Validation
 
@@ -42,6 +43,9 @@ class ModelSource:
     stage: str = ""
     """An earlier stage of this recipe: its finished model."""
 
+    cut: Cut | None = None
+    """Cut the model to a smaller shape first, by a score: a baseline for gates that are trained (method `shear`)."""
+
     def __post_init__(self) -> None:
         given = [key for key in ("config", "path", "stage") if getattr(self, key)]
         if not given:
@@ -50,6 +54,9 @@ class ModelSource:
             raise UserError(f"{given[0]} and {given[1]} are given together, but a model has one source. Remove one.")
         if self.config and not isinstance(self.config.get("model_type"), str):
             raise UserError("config.model_type is missing. Write the architecture, such as model_type: gpt2.")
+
+        if self.cut is not None and self.config:
+            raise UserError("cut has no effect on a new model, whose units are all random. Write its sizes in config.")
 
     def __str__(self) -> str:
         return self.path or (f"stage {self.stage}" if self.stage else f"new {self.config['model_type']}")

@@ -21,6 +21,7 @@ from fallow.files import refuse_full_disk, write_json
 from fallow.methods.base import reparam_layers
 from fallow.methods.registry import method_to_dict
 from fallow.run import sources
+from fallow.run.cutting import Reshape, copy_kept, cutter
 from fallow.run.heads import head_of
 from fallow.run.main_first import main_first
 from fallow.run.output import Output
@@ -28,7 +29,7 @@ from fallow.run.recipe import Recipe
 from fallow.run.references import proportions_of
 from fallow.run.stage import Stage
 from fallow.train import Loop, Mesh
-from fallow.train.callbacks import Callback, Console, JsonLog, Signals, TensorBoard, TimingLog
+from fallow.train.callbacks import Callback, Console, JsonLog, MethodLog, Signals, TensorBoard, TimingLog
 from fallow.train.distributed import full_state_dict
 from fallow.train.tensors import store_weights
 
@@ -66,7 +67,8 @@ def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) 
         StoppedBySignal: SIGTERM or SIGINT came; a checkpoint is written.
     """
     mesh, head = bench.mesh, head_of(bench.recipe.datasets[stage.dataset])
-    model = _initial(bench, stage)
+    reshape = cutter(stage, splits, folder, mesh)
+    model = _initial(bench, stage, reshape)
     _check_positions(model, stage, bench.recipe.datasets[stage.dataset].context)
     context = bench.recipe.datasets[stage.dataset].context
     flops, layers = count_flops(model, context), list(reparam_layers(model))
@@ -90,6 +92,7 @@ def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) 
     fitted = loop.fit()
     if not fitted.finished:
         raise StoppedBySignal(f"stage {stage.name} is saved at step {fitted.steps}; the same command continues there.")
+    told = stage.method.summary(loop.model)
     memory = measure_memory(loop.model, loop.optimizer)
     num_tokens = fitted.steps * mixture.tokens_per_batch
     numbers: dict[str, Any] = {
@@ -107,20 +110,25 @@ def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) 
         "memory": memory.to_dict(),
         "processes": mesh.world,
         "path": path,
+        **({"method": told} if told else {}),
     }
     if shares := mixture.proportions.state_dict():
         numbers["shares"] = shares
-    merged = _whole(bench, stage, loop.model)
+    merged = _whole(bench, stage, loop.model, reshape)
     if merged is not None:
+        (folder / "model").mkdir(parents=True, exist_ok=True)
+        copy_kept(folder)
+        stage.method.write(merged, folder / "model")
         merge(merged)
         _write_model(bench, stage, merged, folder / "model", layers)
     mesh.barrier()
     return Trained(merged, numbers)
 
 
-def _initial(bench: Bench, stage: Stage) -> nn.Module:
+def _initial(bench: Bench, stage: Stage, reshape: Reshape) -> nn.Module:
     source = bench.output.model(stage.model.stage) if stage.model.stage else None
-    return sources.initial_model(stage, source, bench.tokenizer, head_of(bench.recipe.datasets[stage.dataset]))
+    head = head_of(bench.recipe.datasets[stage.dataset])
+    return sources.initial_model(stage, source, bench.tokenizer, head, reshape)
 
 
 def _proportions(bench: Bench, stage: Stage, splits: Splits, folder: Path) -> Proportions | None:
@@ -159,6 +167,7 @@ def _callbacks(recipe: Recipe, folder: Path, title: str, counts: str) -> list[Ca
     callbacks = [
         Signals(),
         JsonLog(folder / "log.jsonl"),
+        MethodLog(folder / "method.jsonl"),
         TimingLog(folder / "timing.jsonl"),
         Console(title, counts=counts),
     ]
@@ -189,15 +198,16 @@ def _validation(
     )
 
 
-def _whole(bench: Bench, stage: Stage, model: nn.Module) -> nn.Module | None:
+def _whole(bench: Bench, stage: Stage, model: nn.Module, reshape: Reshape) -> nn.Module | None:
     """The model in one piece: itself on one process, gathered into a new one on the main process of several."""
     if bench.mesh.world == 1:
         return model
     weights = full_state_dict(model)
     if not bench.mesh.is_main:
         return None
-    whole = _initial(bench, stage)
-    store_weights(whole, stage.optimizer.weights)
+    whole = _initial(bench, stage, reshape)
+    beside = [whole.get_parameter(name) for name in stage.method.own_rates(whole)]
+    store_weights(whole, stage.optimizer.weights, beside=beside)
     parameters = {**dict(whole.named_parameters()), **dict(whole.named_buffers())}
     with torch.no_grad():
         for name, tensor in weights.items():

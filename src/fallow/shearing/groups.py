@@ -12,10 +12,8 @@ from torch import Tensor
 
 from fallow.errors import UserError
 from fallow.shearing.kept import Kept
+from fallow.shearing.scores.names import Sharing
 from fallow.shearing.shape import AXES, Axis, Shape
-
-Sharing = Literal["auto", "within", "whole", "shared"]
-"""Which heads one gate stands for under grouped queries; see `groups_of`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +32,9 @@ class Group:
 
     sharing: Literal["", "within", "whole", "shared"] = ""
     """For heads, which of them one gate stands for."""
+
+    def __str__(self) -> str:
+        return f"{self.axis} ({self.size} to {self.keep}{f' of each {self.num_rows} rows' if self.rows else ''})"
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -15,6 +15,9 @@ from fallow.errors import UserError
 from fallow.files import atomic
 from fallow.shearing.shape import Shape
 
+KEPT_FILE = "fallow-kept.safetensors"
+"""Beside a cut model: which units of the source it is made of. Hugging Face ignores it."""
+
 _INDICES = ("layers", "hidden_d", "heads_lh", "kv_heads_lk", "inner_lm")
 _GATES = ("layer_gates_l", "hidden_gates_d", "head_gates_lh", "inner_gates_lm")
 

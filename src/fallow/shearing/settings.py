@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from fallow.errors import UserError
+from fallow.shearing.scores.names import By, Depth, Sharing
 
 SIZES = ("layers", "hidden", "heads", "kv_heads", "inner")
 
@@ -58,3 +59,32 @@ class Target:
             return f"like {self.like}"
         sizes = [f"{name} {getattr(self, name)}" for name in SIZES if getattr(self, name)]
         return ", ".join([*sizes, *([f"{self.parameters:,} parameters"] if self.parameters else [])])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cut:
+    """Cut a trained model before a stage begins, by a score and without training gates.
+
+    >>> Cut(to=Target(layers=6)).by
+    'taylor'
+    """
+
+    to: Target
+    """The shape to cut to."""
+
+    by: By = "taylor"
+    """The score that says which units stay: random, magnitude, activation, wanda, fluctuation or taylor."""
+
+    depth: Depth = "auto"
+    """How layers are scored: `influence` (how much one turns the stream), `loss` (the loss without it), `auto`: as `by`
+    says."""
+
+    sharing: Sharing = "auto"
+    """What is cut together under grouped queries: `within` each group, `whole` groups, or `shared` by all groups."""
+
+    sequences: int = 64
+    """Training sequences that the model is measured on; without effect for random and magnitude."""
+
+    def __post_init__(self) -> None:
+        if self.sequences < 1:
+            raise UserError(f"sequences is {self.sequences}, but it must be at least 1")

@@ -14,12 +14,9 @@ from fallow.errors import UserError
 from fallow.files import refuse_full_disk
 from fallow.shearing.checkpoint import INDEX, SINGLE, Checkpoint
 from fallow.shearing.families import Family, check_target, family_of
-from fallow.shearing.kept import Kept
+from fallow.shearing.kept import KEPT_FILE, Kept
 from fallow.shearing.slots import length
 from fallow.shearing.surgery import cut_config, cut_tensor, renumbered
-
-KEPT_FILE = "fallow-kept.safetensors"
-"""Beside a cut model: which units of the source it is made of. Hugging Face ignores it."""
 
 Progress = Callable[[int, int], None]
 """(tensors done, tensors in all)"""

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -141,6 +141,20 @@ def _step(size: int) -> int:
     (128, 64, 4)
     """
     return min(128, 1 << max((size // 8).bit_length() - 1, 0))
+
+
+def resized_config(values: Mapping[str, Any], target: Target) -> dict[str, Any]:
+    """The plain values of a configuration once the model is cut to the target.
+
+    Raises:
+        UserError: see `shape_for`.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    plain = dict(values)
+    config = AutoConfig.for_model(plain.pop("model_type"), **plain)
+    shape = shape_for(target, config, lambda: Counter.of_config(config, AutoModelForCausalLM.from_config))
+    return family_of(config).resized(values, shape)
 
 
 def describe(source: Shape, target: Shape, counter: Counter) -> dict[str, Any]:

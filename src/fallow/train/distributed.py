@@ -1,7 +1,7 @@
 """The processes of one run: who they are, how they agree, how they share a model."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -151,7 +151,9 @@ def _num_parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def shard(model: nn.Module, mesh: Mesh, precision: Literal["fp32", "bf16"] = "fp32") -> nn.Module:
+def shard(
+    model: nn.Module, mesh: Mesh, precision: Literal["fp32", "bf16"] = "fp32", whole: Iterable[nn.Parameter] = ()
+) -> nn.Module:
     """Put a model on the device and share its parameters among the processes, in place (FSDP2).
 
     Each block is one unit, and the rest (embeddings, a tied head, the last norm) is another. Names of parameters stay.
@@ -162,6 +164,7 @@ def shard(model: nn.Module, mesh: Mesh, precision: Literal["fp32", "bf16"] = "fp
         model: the same weights on every process.
         mesh: with one process, only the device changes.
         precision: see `LoopSettings.precision`.
+        whole: parameters that are left as they are, whole on every process and in their own type.
 
     Raises:
         UserError: the weights differ between the processes, so that each would train a mixture of models.
@@ -181,7 +184,7 @@ def shard(model: nn.Module, mesh: Mesh, precision: Literal["fp32", "bf16"] = "fp
     device_mesh = init_device_mesh(mesh.device.type, (mesh.world,))
     for block in blocks(model):
         fully_shard(block, mesh=device_mesh, mp_policy=policy)
-    fully_shard(model, mesh=device_mesh, mp_policy=policy)
+    fully_shard(model, mesh=device_mesh, mp_policy=policy, ignored_params=set(whole))
     return model
 
 

@@ -5,11 +5,34 @@ from collections.abc import Iterable, Sequence
 import torch
 import torch.distributed as dist
 
+from fallow.train.distributed import Mesh
+
 
 def local_gradients(parameters: Iterable[torch.nn.Parameter]) -> list[torch.Tensor]:
     """This process's part of each gradient as plain tensors; parameters without a gradient are left out."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     return [g.to_local() if hasattr(g, "to_local") else g for g in gradients]
+
+
+def average_(parameters: Iterable[torch.nn.Parameter], mesh: Mesh) -> None:
+    """Make gradients of parameters that every process holds whole the mean over the processes, in place.
+
+    FSDP does that for the shards. All processes have the same parameters; where one has no gradient, it counts as zero.
+    """
+    if mesh.world == 1:
+        return
+    held = list(parameters)
+    if not held:
+        return
+    for parameter in held:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    flat = torch.cat([parameter.grad.flatten() for parameter in held if parameter.grad is not None])
+    dist.all_reduce(flat)
+    flat /= mesh.world
+    for parameter, part in zip(held, flat.split([parameter.numel() for parameter in held]), strict=True):
+        assert parameter.grad is not None
+        parameter.grad.copy_(part.view_as(parameter))
 
 
 def norm(gradients: list[torch.Tensor]) -> torch.Tensor:

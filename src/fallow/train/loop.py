@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from fallow.errors import UserError
-from fallow.train import nonfinite, rng
+from fallow.train import gradients, nonfinite, rng
 from fallow.train.callbacks.base import Callback
 from fallow.train.checkpoint import Checkpoints
 from fallow.train.distributed import Mesh, reshard, shard
@@ -33,8 +33,16 @@ from fallow.train.validation import BestWeights, ValidationState
 class TrainingMethod(Rates, Protocol):
     """What the loop asks a method."""
 
+    def before_step(self, model: nn.Module, step: int) -> None:
+        """Called before update number `step`, from 1, once all gradients are there."""
+        ...
+
     def rate_factor(self, step: int) -> float:
         """Factor on the schedule's rate for the update after `step` ones."""
+        ...
+
+    def summary(self, model: nn.Module) -> dict[str, Any]:
+        """What there is to tell of the model in training, as JSON values; empty for nothing."""
         ...
 
     def after_step(self, model: nn.Module, step: int, optimizer: torch.optim.Optimizer) -> None:
@@ -82,16 +90,17 @@ class Loop:
         if validate is None and (settings.validation.keep == "best" or settings.validation.patience):
             raise UserError("validation.keep: best and validation.patience need held-out data. Name some.")
         self.plan = Plan.of(settings, mixture, mesh.world)
-        store_weights(model, settings.optimizer.weights)
+        self.beside = [model.get_parameter(name) for name in method.own_rates(model)]
+        store_weights(model, settings.optimizer.weights, beside=self.beside)
         if settings.activations == "recompute":
             recompute_activations(model)
-        self.model = shard(model, mesh, settings.precision)
+        self.model = shard(model, mesh, settings.precision, whole=self.beside)
         self.method, self.mixture, self.settings, self.mesh, self.folder = method, mixture, settings, mesh, Path(folder)
         self.callbacks, self.validate = tuple(callbacks), validate
         self.identity = json.loads(json.dumps(identity or {}))  # as a checkpoint will give it back
         self.objective = objective or NextToken(settings.label_smoothing)
         self.optimizer = build_optimizer(model, method, settings.optimizer, seed=settings.seed)
-        self.updates = updates_of(model, self.optimizer, settings.optimizer, mesh)
+        self.updates = updates_of(model, self.optimizer, settings.optimizer, mesh, self.beside)
         self.checkpoints = Checkpoints(self.folder / "checkpoints", mesh, settings.checkpoint.keep)
         self.best_weights = BestWeights(self.folder / "best", mesh)
         self.validation = ValidationState()
@@ -156,6 +165,8 @@ class Loop:
             seen = nonfinite.Seen(loss, norm, [float(x) for x in losses], batches, self.updates.num_changed())
             nonfinite.refuse(self.num_steps_done + 1, seen, self.mesh)
 
+        gradients.average_(self.beside, self.mesh)
+        self.method.before_step(self.model, self.num_steps_done + 1)
         self.updates.finish(norm)
         self.num_steps_done += 1
         self.tokens += num_tokens

@@ -1,5 +1,6 @@
 """The tensors of a model and its optimizer by name, whole or sharded."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -67,13 +68,16 @@ def settle(optimizer: torch.optim.Optimizer) -> None:
         optimizer.settle()
 
 
-def store_weights(model: nn.Module, weights: Literal["model", "bf16"]) -> None:
+def store_weights(model: nn.Module, weights: Literal["model", "bf16"], beside: Iterable[nn.Parameter] = ()) -> None:
     """Give the parameters the type in which they are trained, in place; buffers keep theirs.
 
     Args:
         model: before it is sharded.
         weights: see `Optimizer.weights`.
+        beside: parameters that are no weights and keep their type.
     """
+    kept = {id(parameter) for parameter in beside}
     if weights == "bf16":
         for parameter in model.parameters():
-            parameter.data = parameter.data.bfloat16()
+            if id(parameter) not in kept:
+                parameter.data = parameter.data.bfloat16()

@@ -1,6 +1,6 @@
 """When weights change: together after the backward pass, or one parameter at a time inside it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -109,11 +109,19 @@ class PerLayer:
         optimizer: of these parameters; an `Adam` of ours or a fused one of torch, which know `found_inf`.
         settings: clipping, by tensor or none.
         mesh: the processes.
+        beside: parameters of the optimizer without hooks, updated last; their gradients are not complete in the
+            backward pass.
     """
 
     def __init__(
-        self, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, settings: Optimizer, mesh: Mesh
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+        settings: Optimizer,
+        mesh: Mesh,
+        beside: Sequence[nn.Parameter] = (),
     ) -> None:
+        self.beside = tuple(beside)
         self.parameters, self.optimizer, self.mesh = list(parameters.values()), optimizer, mesh
         self.clip = settings.clip
         self.groups: dict[torch.Tensor, Any] = {p: group for group in optimizer.param_groups for p in group["params"]}
@@ -148,7 +156,10 @@ class PerLayer:
         return gradients.norm_of_norms([self.norms[p] for p in self.parameters if p in self.norms])
 
     def finish(self, total_norm: float) -> None:
-        """Nothing is left to do."""
+        """Only what is beside the weights is left."""
+        for parameter in self.beside:
+            self._step_alone(parameter)
+            parameter.grad = None
 
     def num_changed(self) -> int:
         """Parameters that were updated before something was refused."""
@@ -185,13 +196,27 @@ class PerLayer:
             self.optimizer.found_inf = None  # type: ignore[attr-defined]
 
 
-def updates_of(model: nn.Module, optimizer: torch.optim.Optimizer, settings: Optimizer, mesh: Mesh) -> Updates:
+def updates_of(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    settings: Optimizer,
+    mesh: Mesh,
+    beside: Sequence[nn.Parameter] = (),
+) -> Updates:
     """What the settings ask for.
+
+    Args:
+        model: sharded.
+        optimizer: of its parameters.
+        settings: when to update, and clipping.
+        mesh: the processes.
+        beside: parameters that are no weights: not clipped, not in the norm, updated after all others.
 
     Raises:
         UserError: updates per layer of a model inside DDP, whose gradients are not those of all processes yet.
     """
-    parameters = trainable(model)
+    outside = {id(parameter) for parameter in beside}
+    parameters = {name: p for name, p in trainable(model).items() if id(p) not in outside}
     if settings.update == "together":
         return Together(parameters, optimizer, settings, mesh)
     if isinstance(model, nn.parallel.DistributedDataParallel):
@@ -199,4 +224,4 @@ def updates_of(model: nn.Module, optimizer: torch.optim.Optimizer, settings: Opt
             "optimizer.update is per_layer, which would use each process's own gradients: DistributedDataParallel adds "
             "them up later. Give the loop the bare model (it shards it by FSDP2), or write optimizer.update: together"
         )
-    return PerLayer(parameters, optimizer, settings, mesh)
+    return PerLayer(parameters, optimizer, settings, mesh, beside)

@@ -1,7 +1,7 @@
 """From a score to the units that stay."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,20 +9,15 @@ from torch import Tensor, nn
 from fallow.errors import UserError
 from fallow.random import Key
 from fallow.shearing.families import Family, family_of
-from fallow.shearing.groups import Group, Sharing, best, groups_of, kept_of
+from fallow.shearing.groups import Group, best, groups_of, kept_of
 from fallow.shearing.kept import Kept
 from fallow.shearing.scores.depth import drop_one, influence
 from fallow.shearing.scores.example import Example, on_device
 from fallow.shearing.scores.inputs import input_scores
 from fallow.shearing.scores.magnitude import magnitude
+from fallow.shearing.scores.names import By, Depth, Sharing
 from fallow.shearing.scores.taylor import taylor
 from fallow.shearing.shape import Axis, Shape
-
-By = Literal["random", "magnitude", "activation", "wanda", "fluctuation", "taylor"]
-BY: tuple[By, ...] = get_args(By)
-
-Depth = Literal["auto", "influence", "loss"]
-DEPTH: tuple[Depth, ...] = get_args(Depth)
 
 _WITHOUT_DATA = ("random", "magnitude")
 

@@ -1,6 +1,7 @@
 """Which parameters share a rate, a decay and a projection."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from torch import nn
@@ -8,6 +9,7 @@ from torch import nn
 from fallow.conversion import match_targets
 from fallow.errors import UserError
 from fallow.linear.inputs import linear_sites
+from fallow.methods.base import OwnRate
 from fallow.train.optimizers.parameters import canonical, trainable
 from fallow.train.optimizers.settings import GaLore, Optimizer
 
@@ -22,6 +24,10 @@ class Rates(Protocol):
         """Multiplier of the learning rate by parameter name; 1 for a name that is absent."""
         ...
 
+    def own_rates(self, model: nn.Module) -> Mapping[str, OwnRate]:
+        """Peak rates of parameters beside the weights, by name."""
+        ...
+
     def decayed(self, model: nn.Module) -> set[str]:
         """Names of the parameters that are matrices or parts of one."""
         ...
@@ -29,6 +35,8 @@ class Rates(Protocol):
 
 def groups_of(model: nn.Module, method: Rates, settings: Optimizer) -> list[Group]:
     """One group for each combination of rate multiplier, decay, and projected or not.
+
+    Parameters with a rate of their own do not decay and may ascend.
 
     Each holds its multiplier under `scale`; `set_rate` keeps its rate at scale * schedule. Weight decay is decoupled
     and uses that multiplied rate, as in torch: a parameter that learns n times faster also decays n times faster, and
@@ -45,15 +53,25 @@ def groups_of(model: nn.Module, method: Rates, settings: Optimizer) -> list[Grou
     scales = {canonical(name): scale for name, scale in method.rate_scales(model).items()}
     decayed = {canonical(name) for name in method.decayed(model)}
     projected = set() if settings.projection is None else projected_names(model, settings.projection)
+    own = {canonical(name): rate for name, rate in method.own_rates(model).items()}
     members: dict[tuple[float, float, bool], list[nn.Parameter]] = defaultdict(list)
+    beside: dict[OwnRate, list[nn.Parameter]] = defaultdict(list)
     for name, parameter in trainable(model).items():
+        if name in own:
+            beside[own[name]].append(parameter)
+            continue
         decays = settings.decay == "all" or name in decayed
         decay = settings.weight_decay if decays else 0.0
         members[scales.get(name, 1.0), decay, name in projected].append(parameter)
-    return [
+    weights = [
         {"params": parameters, "scale": scale, "lr": scale * settings.lr, "weight_decay": weight_decay}
         | ({"projection": settings.projection} if is_projected else {})
         for (scale, weight_decay, is_projected), parameters in sorted(members.items(), key=lambda item: item[0])
+    ]
+    return weights + [
+        {"params": parameters, "scale": rate.lr / settings.lr, "lr": rate.lr, "weight_decay": 0.0}
+        | ({"maximize": True} if rate.ascends else {})
+        for rate, parameters in beside.items()
     ]
 
 
