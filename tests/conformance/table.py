@@ -42,7 +42,7 @@ ROWS = {
 SHEARED = {
     "shear": Row(
         "shear",
-        {"to": {"hidden": 24, "inner": 96, "layers": 1}, "warmup": 30, "rate": 0.1, "preset": "reachable", "draws": 3},
+        {"to": {"hidden": 24, "inner": 96, "layers": 1}, "warmup": 8, "rate": 0.4, "preset": "reachable", "draws": 3},
     ),
 }
 """Methods that leave a smaller model: what they have in common with the others is how they train."""

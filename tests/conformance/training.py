@@ -46,7 +46,7 @@ class Sequences:
         tokens = (np.arange(13, dtype=np.int64) * (index % 5 + 1) + index) % (VOCABULARY - 2) + 2
         return tokens[:-1], tokens[1:]
 
-    def collate(self, samples: Any) -> Batch:
+    def collate(self, samples: Any, ids: Any = ()) -> Batch:
         return collate(samples, list(range(len(samples))))
 
 

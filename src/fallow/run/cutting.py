@@ -36,7 +36,6 @@ def cutter(stage: Stage, splits: Splits, folder: Path, mesh: Mesh) -> Reshape:
         folder: of the stage.
         mesh: the processes; all of them cut.
     """
-
     known: list[Kept] = []  # a second call, which the main process makes alone, must not wait for the others
 
     def reshape(model: nn.Module) -> nn.Module:

@@ -1,0 +1,152 @@
+"""Prune, then continue: recipes with a method that leaves a smaller model, and with models that are cut first."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoModelForCausalLM
+
+from fallow.errors import UserError
+from fallow.run.configs import config_of
+from fallow.run.estimate import Question, estimate_recipe
+from fallow.run.orchestrate import run_recipe
+from fallow.run.recipe import Recipe, load
+from fallow.shearing.kept import KEPT_FILE, Kept
+from tests.run.tiny import write_recipe
+
+RECIPE = """
+name: sheared
+seed: 1
+device: cpu
+tokenizer: {{vocab_size: 300}}
+datasets:
+  text: {{kind: text, sources: [{{path: "{folder}/text.jsonl"}}], context: 16, valid_share: 0.2}}
+x-common: &common
+  dataset: text
+  batch: {{sequences: 8, micro: 4}}
+  optimizer: {{lr: 1e-3}}
+  validation: {{every: {{steps: 4}}}}
+  budget: {{steps: 8}}
+x-target: &target {{layers: 1, hidden: 16, heads: 2, inner: 24}}
+stages:
+  - <<: *common
+    name: pretrain
+    model:
+      config: {{model_type: llama, num_hidden_layers: 2, hidden_size: 32, intermediate_size: 48, num_attention_heads: 4,
+               num_key_value_heads: 2, max_position_embeddings: 64}}
+    method: {{name: dense}}
+  - <<: *common
+    name: prune
+    model: {{stage: pretrain}}
+    method: {{name: shear, to: *target, warmup: 4, preset: released}}
+    checkpoint: {{every: {{steps: 3}}}}
+  - <<: *common
+    name: continue
+    model: {{stage: prune}}
+    method: {{name: sparse, sparsity: 0.5}}
+  - <<: *common
+    name: by-score
+    model: {{stage: pretrain, cut: {{to: *target, by: taylor, sequences: 6}}}}
+    method: {{name: dense}}
+"""
+
+
+def recipe_at(folder: Path, old: str = "", new: str = "") -> Path:
+    write_recipe(folder)
+    text = RECIPE.format(folder=folder)
+    assert old in text
+    path = folder / "sheared.yaml"
+    path.write_text(text.replace(old, new) if old else text)
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], Recipe]:
+    folder = tmp_path_factory.mktemp("sheared")
+    recipe = load(recipe_at(folder), [("output", str(folder / "out"))])
+    return folder / "out", run_recipe(recipe, json=True), recipe
+
+
+@pytest.mark.parametrize("name", ["prune", "continue", "by-score"])
+def test_models_have_the_target_shape(name: str, finished: tuple[Path, dict[str, Any], Recipe]) -> None:
+    output, _, _ = finished
+    config = AutoModelForCausalLM.from_pretrained(output / name / "model").config
+    sizes = config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.intermediate_size
+    assert sizes == (1, 16, 2, 24)
+    assert (config.num_key_value_heads, config.head_dim) == (2, 8)
+
+
+def test_units_are_written_and_repeat_the_cut(finished: tuple[Path, dict[str, Any], Recipe]) -> None:
+    output, _, _ = finished
+    for name in ("prune", "by-score"):
+        assert Kept.load(output / name / "model" / KEPT_FILE).target.hidden == 16
+    assert not (output / "continue" / "model" / KEPT_FILE).exists()
+
+
+def test_the_log_of_the_gates(finished: tuple[Path, dict[str, Any], Recipe]) -> None:
+    output, results, _ = finished
+    lines = [json.loads(line) for line in (output / "prune" / "method.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 9))
+    assert lines[-1]["axes"]["hidden"]["target"] == 16
+    assert lines[1]["axes"]["hidden"]["by_now"] == 24
+    told = results["stages"]["prune"]["training"]["method"]
+    assert told == {key: value for key, value in lines[-1].items() if key != "tokens"}
+    assert told["verdict"].startswith("not converged, because")
+    assert not (output / "continue" / "method.jsonl").exists()
+    assert not (output / "by-score" / "method.jsonl").exists()
+
+
+def test_what_is_estimated_is_what_was_trained(finished: tuple[Path, dict[str, Any], Recipe]) -> None:
+    _, results, recipe = finished
+    for cost in estimate_recipe(recipe, Question(epoch_tokens={})).stages:
+        counted = results["stages"][cost.stage.name]["training"]["counts"]["positions"]
+        gates = 2 + 32 + 2 * 4 + 2 * 48 + 2 * 4 if cost.stage.name == "prune" else 0
+        assert cost.cost.parameters.positions == counted - gates
+    assert config_of(recipe, recipe.stage("continue"))["hidden_size"] == 16
+
+
+def test_a_run_that_is_broken_off_comes_to_the_same_gates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fallow.train.callbacks import Console
+
+    def crash(self: Any, loop: Any, record: Any) -> None:
+        if loop.method.name == "shear" and record.step == 5 and not crashed:
+            crashed.append(True)
+            raise InterruptedError
+
+    crashed: list[bool] = []
+    path = recipe_at(tmp_path)
+    straight = load(path, [("output", str(tmp_path / "straight"))])
+    run_recipe(straight, only=["prune"], json=True)
+    broken = load(path, [("output", str(tmp_path / "broken"))])
+    monkeypatch.setattr(Console, "on_step", crash)
+    with pytest.raises(InterruptedError):
+        run_recipe(broken, only=["prune"], json=True)
+    run_recipe(broken, only=["prune"], json=True)
+    for name in ("model/model.safetensors", f"model/{KEPT_FILE}", "method.jsonl", "log.jsonl"):
+        assert (tmp_path / "straight/prune" / name).read_bytes() == (tmp_path / "broken/prune" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("inner: 24", "inner: 99", "stage prune: .*inner is 99, but the source has 48"),
+        ("layers: 1,", "layer: 1,", r"unknown key stages.1.method.to.layer .*Did you mean stages.1.method.to.layers"),
+        ("by: taylor", "by: tylor", "stages.3.model.cut.by .*Did you mean taylor"),
+        ("sequences: 6}", "sequences: 0}", "stages.3.model.cut.sequences.* is 0"),
+        ("{stage: prune}", "{stage: prune, cut: {to: {layers: 5}}}", "layers is 5, but the source has 1"),
+        ("model_type: llama", "model_type: phi", "stage prune: .*phi cannot be sheared"),
+    ],
+)
+def test_what_does_not_fit_is_told_before_anything_is_made(old: str, new: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        run_recipe(load(recipe_at(tmp_path, old, new), [("output", str(tmp_path / "out"))]), json=True)
+    assert not (tmp_path / "out" / "pretrain").exists()
+
+
+def test_a_new_model_is_not_cut(tmp_path: Path) -> None:
+    path = recipe_at(
+        tmp_path, "max_position_embeddings: 64}", "max_position_embeddings: 64}\n      cut: {to: {layers: 1}}"
+    )
+    with pytest.raises(UserError, match="cut has no effect on a new model"):
+        load(path)
