@@ -219,7 +219,7 @@ class Kept:
         tensors = {name: torch.as_tensor(getattr(self, name)).to(torch.int32).contiguous() for name in _INDICES}
         tensors |= {name: getattr(self, name).detach().float().cpu().contiguous() for name in _GATES}
         with atomic(path) as temporary:
-            save_file(tensors, temporary, metadata={"source": json.dumps(asdict(self.source)), "format": "pt"})
+            save_file(tensors, temporary, metadata={"source": json.dumps(asdict(self.source))})
 
     @classmethod
     def load(cls, path: Path) -> "Kept":
