@@ -21,7 +21,9 @@ from record import processor, write_record
 
 from fallow.report.results import Column, cell_text
 
-SHOWN = ("arm", "sparsity", "nonzero", "reduction", "ceiling", "valid_loss", "perplexity", "bleu", "bytes")
+COST = ("sparsity", "nonzero", "reduction", "ceiling", "bytes")
+QUALITY = ("valid_loss", "perplexity", "bleu", "nist", "meteor", "rouge_l", "cider", "ter", "chrf")
+SHOWN = ("arm", *COST, *QUALITY)
 """Columns of a document; the speed stays in the record, it belongs to one machine."""
 
 

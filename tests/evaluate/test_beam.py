@@ -81,6 +81,15 @@ def test_equals_the_slow_search(name: str) -> None:
     assert len(lengths) > 1  # some ended, some ran to the last step
 
 
+def test_models_that_look_at_a_window_only() -> None:
+    torch.manual_seed(0)
+    spread = {"initializer_range": 0.4, "sliding_window": 6, "bos_token_id": 0, "eos_token_id": 0}
+    model = build({**CONFIGS["mistral"], **spread, "pad_token_id": None}).eval()
+    given = prompts(4, [3, 9, 15], 96)
+    found = beam_search(model, given, SETTINGS[1], room=8, stops=STOPS)
+    assert found == [slow_search(model, prompt, SETTINGS[1], 8, STOPS) for prompt in given]
+
+
 @pytest.mark.parametrize("settings", [{}, {"num_beams": 2}, {"num_beams": 5, "length_penalty": 0.7}])
 def test_equals_transformers_where_the_rules_agree(settings: dict[str, Any]) -> None:
     """Without an end token, and without n-grams, both are the same plain beam search."""
@@ -156,7 +165,7 @@ def test_only_generated_text_is_looked_at_for_repeats_and_the_rest_shares_the_pr
     total = sum(float(torch.log_softmax(torch.tensor(row), 0)[0 if row[0] > 0 else 1]) for row in wanted)
     from fallow.evaluate.beam import _Feed, _Search
 
-    search, feed = _Search(1, decoding, 5, [0]), _Feed(Cycle(), [[3]])
+    search, feed = _Search(1, decoding, 5, [0]), _Feed(Cycle(), [[3]], 5)
     logits = feed.first()
     for _ in range(5):
         origin, tokens = search.step(logits)

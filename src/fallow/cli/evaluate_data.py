@@ -58,7 +58,8 @@ def measure_pairs(
     _tell(f"{len(dataset):,} pairs, {len(dataset.groups()):,} contexts")
     decoding = settings.decoding
     written = Transcript(Path(args.texts), fingerprint(model, tokenizer, decoding)) if args.texts else None
-    result: dict[str, Any] = {**perplexity(model, dataset, batch_size=args.batch_size), "pairs": asdict(dataset.report)}
+    with shown("targets, batches") as progress:
+        loss = perplexity(model, dataset, batch_size=args.batch_size, progress=progress)
     with shown("generating texts") as progress:
         scores = evaluate_pairs(
             model,
@@ -71,7 +72,7 @@ def measure_pairs(
             progress=progress,
             transcript=written,
         )
-    return {**result, **scores.to_dict(), "samples": scores.samples(3)}
+    return {**loss, "pairs": asdict(dataset.report), **scores.to_dict(), "samples": scores.samples(3)}
 
 
 def _domain(path: str, paths: tuple[str, ...]) -> str:

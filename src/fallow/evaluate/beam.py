@@ -46,7 +46,7 @@ def beam_search(
     """
     search = _Search(len(prompts), decoding, room, sorted(stops))
     with torch.no_grad():
-        feed = _Feed(model, prompts)
+        feed = _Feed(model, prompts, room)
         logits_nv = feed.first()
         while True:
             from_n, tokens_n = search.step(logits_nv)
@@ -155,8 +155,8 @@ def _without_repeats(logits_nv: Tensor, history_nl: Tensor, ngram: int) -> Tenso
 class _Feed:
     """Runs the model over prompts, then token by token, and keeps its cache in step with the beams."""
 
-    def __init__(self, model: Any, prompts: Sequence[Sequence[int]]) -> None:
-        from transformers import DynamicCache
+    def __init__(self, model: Any, prompts: Sequence[Sequence[int]], room: int) -> None:
+        from fallow.evaluate.cache import beam_cache
 
         self.model = model
         device = next(model.parameters()).device
@@ -168,7 +168,7 @@ class _Feed:
             self.mask_np[row, width - len(prompt) :] = 1
         self.ids_np, self.mask_np = self.ids_np.to(device), self.mask_np.to(device)
         self.padded = bool((self.mask_np == 0).any())
-        self.cache = DynamicCache(config=model.config)
+        self.cache = beam_cache(model.config, room)
         self.takes = set(inspect.signature(model.forward).parameters)
 
     def first(self) -> Tensor:
@@ -178,9 +178,13 @@ class _Feed:
 
     def next(self, from_n: Tensor, tokens_n: Tensor) -> Tensor:
         """Logits (n, v) after one more token; row i goes on from row `from_n[i]` of the call before."""
-        if not torch.equal(from_n, torch.arange(len(self.mask_np), device=from_n.device)):
-            self.cache.reorder_cache(from_n)
+        from fallow.evaluate.cache import reorder
+
+        if len(from_n) != len(self.mask_np):  # some prompts are done, or beams begin
+            reorder(self.cache, from_n, same_prompts=False)
             self.mask_np = self.mask_np[from_n]
+        elif not torch.equal(from_n, torch.arange(len(from_n), device=from_n.device)):
+            reorder(self.cache, from_n, same_prompts=True)
         places_n1 = self.mask_np.sum(dim=1, keepdim=True)
         self.mask_np = torch.cat((self.mask_np, torch.ones_like(places_n1)), dim=1)
         return self._logits(tokens_n[:, None], places_n1)
