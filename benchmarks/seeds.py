@@ -21,8 +21,8 @@ from record import processor, write_record
 
 from fallow.report.results import Column, cell_text
 
-COST = ("sparsity", "nonzero", "reduction", "ceiling", "bytes")
-QUALITY = ("valid_loss", "perplexity", "bleu", "nist", "meteor", "rouge_l", "cider", "ter", "chrf")
+COST = ("sparsity", "nonzero", "stored", "reduction", "ceiling", "bytes")
+QUALITY = ("valid_loss", "valid_perplexity", "perplexity", "bleu", "nist", "meteor", "rouge_l", "cider", "ter", "chrf")
 SHOWN = ("arm", *COST, *QUALITY)
 """Columns of a document; the speed stays in the record, it belongs to one machine."""
 

@@ -22,11 +22,13 @@ COLUMNS: list[dict[str, Any]] = [
     {"key": "arm", "title": "arm"},
     {"key": "sparsity", "title": "sparsity", "unit": "%", "digits": 0, "scale": 0.01},
     {"key": "nonzero", "title": "non-zero weights", "unit": "M", "digits": 2, "scale": 1e6},
+    {"key": "stored", "title": "stored parameters", "unit": "M", "digits": 2, "scale": 1e6},
     {"key": "flops", "title": "training FLOPs", "unit": "1e12", "digits": 2, "scale": 1e12},
     {"key": "reduction", "title": "fewer than dense", "unit": "x", "digits": 2},
     {"key": "ceiling", "title": "ceiling", "unit": "x", "digits": 2},
     {"key": "speed", "title": "measured speed", "unit": "tokens/s", "digits": 0},
     {"key": "valid_loss", "title": "pre-training valid. loss", "unit": "nats", "digits": 3, "better": "low"},
+    {"key": "valid_perplexity", "title": "perplexity", "digits": 2, "better": "low"},
     {"key": "perplexity", "title": "perplexity after tuning", "digits": 2, "better": "low"},
     {"key": "bleu", "title": "BLEU", "digits": 2, "better": "high"},
     {"key": "nist", "title": "NIST", "digits": 2, "better": "high"},
@@ -49,11 +51,12 @@ def collect(recipe: Recipe, records: Mapping[str, Record], logs: Mapping[str, Se
     """Everything that a report is made of; see `fallow.report.results` for the form.
 
     A row is a way through the recipe: a stage that no other one begins with, and the stages before it. Sparsity,
-    counts, bytes, speed and the ceiling are those of its first stage; FLOPs are summed over all of them; perplexity and
-    the scores of texts are those of the last, as papers print them (0 to 100 where the script gives 0 to 1).
+    counts, bytes, speed and the ceiling are those of its first stage; FLOPs are summed over all of them; the validation
+    loss is that of the last stage on the first one's data; perplexity and the scores of texts are those of the last
+    stage, as papers print them (0 to 100 where the script gives 0 to 1).
     """
     done = [stage for stage in recipe.stages if stage.name in records]
-    rows = [_row([records[stage.name] for stage in way], way) for way in ways(done)]
+    rows = _without_the_obvious([_row([records[stage.name] for stage in way], way) for way in ways(done)])
     columns = [*COLUMNS, *benchmark_columns(records)]
     used = [column for column in columns if any(row.get(column["key"]) is not None for row in rows)]
     return {
@@ -91,23 +94,39 @@ def _row(records: Sequence[Record], way: Sequence[Stage]) -> dict[str, Any]:
     flops, dense = sum(t["flops"] for t in training), sum(t["flops_dense"] for t in training)
     held = memory["layers"], memory["rest"]
     tuned = "metrics" in last["scores"]
+    pretrained = [r for r, stage in zip(records, way, strict=True) if stage.dataset == way[0].dataset][-1]
+    loss = None if first["scores"].keys() & _TUNED else pretrained["scores"].get("loss")
     texts = as_printed(last["scores"]["metrics"]) if tuned else {}
     return {
         "arm": way[-1].label,
         "stages": [stage.name for stage in way],
         "sparsity": getattr(way[0].method, "sparsity", 0.0),
         "nonzero": counts["nonzero"],
+        "stored": counts["stored"],
         "flops": flops,
         "reduction": dense / flops,
         "ceiling": training[0]["ceiling"],
         "speed": training[0]["tokens_per_second"],
-        "valid_loss": None if first["scores"].keys() & _TUNED else first["scores"].get("loss"),
+        "valid_loss": loss,
+        "valid_perplexity": None if tuned or loss is None else math.exp(loss),
         "perplexity": math.exp(last["scores"]["loss"]) if tuned else None,
         **{key: texts.get(key) for key in TEXT_SCORES},
         **{key: last["scores"].get(key) for key in METRICS},
         **benchmark_values(last["scores"]),
         "bytes": sum(part["weights"] + part["optimizer"] + part["indices"] for part in held),
     }
+
+
+def _without_the_obvious(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows without what would say nothing in any of them: counts of a kind that no arm differs in."""
+    dropped = []
+    if all(abs(row["stored"] - row["nonzero"]) < 0.01 * row["nonzero"] for row in rows):
+        dropped.append("stored")  # a sparse arm stores what is not zero
+    elif not any(row["sparsity"] for row in rows):
+        dropped += ["sparsity", "nonzero"]  # sums of terms: no weight is zero, and what is stored differs
+    if any(row["valid_perplexity"] is None for row in rows):
+        dropped.append("valid_perplexity")  # that after tuning is shown
+    return [{key: value for key, value in row.items() if key not in dropped} for row in rows]
 
 
 _TUNED = {"metrics", "task"}
