@@ -16,6 +16,7 @@ from fallow.methods import method_of
 from fallow.methods.base import reparam_layers
 from fallow.methods.registry import method_to_dict
 from fallow.pruning.heads import cut_heads
+from fallow.skeleton import fill, without_values
 from fallow.supports import Support
 
 RECORD_FILE = "fallow.json"
@@ -97,8 +98,9 @@ def load(folder: str | Path) -> nn.Module:
     """Load a folder written by `save`, or any Hugging Face folder, in evaluation mode.
 
     Supports are drawn again from the seed, or read where they were chosen from a weight, and checked against their
-    checksums, as the weights are. A plain folder is
-    loaded as the class that its configuration names, and must hold every weight of it: none is left to chance.
+    checksums, as the weights are. Dense weights are never built: loading takes the memory of what is stored. A plain
+    folder is loaded as the class that its configuration names, and must hold every weight of it: none is left to
+    chance.
 
     Raises:
         UserError: no model there, weights that are damaged, missing or do not belong to the record, or a support with
@@ -117,7 +119,7 @@ def load(folder: str | Path) -> nn.Module:
     if description.get("weights") != file_sha256(path / WEIGHTS_FILE):
         raise UserError(f"{path / WEIGHTS_FILE} is damaged: it does not have the checksum in {RECORD_FILE}. {_DAMAGED}")
     try:
-        with torch.random.fork_rng(devices=[]):  # building draws weights that are thrown away
+        with torch.random.fork_rng(devices=[]), without_values():
             model = build(description["config"], description["architecture"])
         if description.get("heads"):
             cut_heads(model, description["heads"])
@@ -138,6 +140,7 @@ def load(folder: str | Path) -> nn.Module:
     except Exception as error:  # transformers raises many kinds for a configuration that makes no sense
         raise UserError(f"{path / RECORD_FILE} is damaged ({type(error).__name__}: {error}). {_DAMAGED}") from error
     for name, layer in reparam_layers(model).items():
+        layer.draw_support("cpu")
         support = layer.support
         if support is not None and supports.get(name) != support.digest():
             raise UserError(f"{path}: the support of {name} does not have the checksum that was saved with it")
@@ -323,14 +326,13 @@ def _read_weights(model: nn.Module, path: Path) -> None:
         where = "in the file but not in the model" if name in tensors else "in the model but not in the file"
         if name in expected or name not in parameters:
             raise UserError(f"{path} does not belong to the record beside it: {name} is {where}")
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            if parameters[name].shape != tensor.shape:
-                raise UserError(
-                    f"{path} does not belong to the record beside it: {name} has shape {tuple(tensor.shape)}, "
-                    f"expected {tuple(parameters[name].shape)}"
-                )
-            parameters[name].data = tensor.to(parameters[name].device)
+    for name, tensor in tensors.items():
+        if parameters[name].shape != tensor.shape:
+            raise UserError(
+                f"{path} does not belong to the record beside it: {name} has shape {tuple(tensor.shape)}, "
+                f"expected {tuple(parameters[name].shape)}"
+            )
+    fill(model, tensors)
 
 
 def _pretrained(model: nn.Module) -> Any:

@@ -9,7 +9,7 @@ LAYERS = [
     {"run"},
     {"train", "data", "evaluate", "report", "accounting", "analysis", "hf"},
     {"folder"},
-    {"pruning"},
+    {"pruning", "skeleton"},
     {"conversion", "counting"},
     {"methods"},
     {"shearing"},

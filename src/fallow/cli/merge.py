@@ -32,6 +32,9 @@ class Args:
     zeros: Literal["fill", "keep"] = "fill"
     """What happens to zeros of a pruned weight that an update would fill."""
 
+    shard_size: float = 2.0
+    """Largest size of a file in GB. The model is written layer by layer; memory holds about one file of it."""
+
     json: bool = False
     """Print counts as JSON."""
 
@@ -43,10 +46,12 @@ def run(args: Args) -> int:
 
     from transformers.utils import logging
 
-    from fallow.conversion import filling, merge
+    from fallow.conversion import filling
     from fallow.counting import count
     from fallow.errors import UserError
-    from fallow.folder import RECORD_FILE, WEIGHTS_FILE, is_unmerged, load, save
+    from fallow.evaluate.progress import shown
+    from fallow.folder import RECORD_FILE, WEIGHTS_FILE, is_unmerged, load
+    from fallow.hf.export import export
 
     logging.disable_progress_bar()
     source, target = Path(args.folder), Path(args.output)
@@ -54,13 +59,15 @@ def run(args: Args) -> int:
         raise UserError(f"{source} is not a folder")
     if not is_unmerged(source):
         raise UserError(f"{source} holds no unmerged fallow model ({RECORD_FILE} and {WEIGHTS_FILE}); nothing to merge")
+    if not 0 < args.shard_size < float("inf"):
+        raise UserError(f"--shard-size is {args.shard_size:g}, but it must be above 0 GB. 2 is usual")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target} is there already and not empty. Use another --output")
     model = load(source)
     before = count(model)
     filled = filling(model)
-    save(merge(model, zeros=args.zeros), target)
-    after = count(model)
+    with shown("merging layers", lines=4) as progress:
+        after = export(model, target, zeros=args.zeros, shard_bytes=round(args.shard_size * 1e9), progress=progress)
     ours = {RECORD_FILE, WEIGHTS_FILE, "config.json", "README.md"}
     for path in source.iterdir():
         if (

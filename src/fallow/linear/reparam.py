@@ -121,10 +121,10 @@ class ReparamLinear(nn.Module):
                 self._prepare()
         return self
 
-    def draw_support(self) -> None:
-        """Draw the support again, for a layer that was made on the meta device and then given memory."""
+    def draw_support(self, device: torch.device | str | None = None) -> None:
+        """Draw the support of a layer that was made on the meta device, on that of its values or on another one."""
         if self.terms.sparse is not None and self.values is not None:
-            self.set_support(self.terms.sparse.draw(self.in_features), self.values.device)
+            self.set_support(self.terms.sparse.draw(self.in_features), torch.device(device or self.values.device))
 
     @property
     def in_features(self) -> int:

@@ -1,0 +1,56 @@
+"""A model whose parameters have sizes and no values: for weights that come from a file, so nothing is drawn in vain."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+
+@contextmanager
+def without_values() -> Iterator[None]:
+    """Parameters of modules that are made inside go to the meta device; buffers, which no file holds, are real.
+
+    A dense weight exists for no longer than its module takes to be made, so that a large model costs no memory.
+
+    >>> with without_values():
+    ...     layer = nn.Linear(4, 2)
+    >>> layer.weight.is_meta
+    True
+    """
+    register = nn.Module.register_parameter
+
+    def on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        if parameter is not None and not parameter.is_meta:
+            parameter = nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
+        register(module, name, parameter)
+
+    patched: Any = on_meta
+    nn.Module.register_parameter = patched  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]
+
+
+def fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Give parameters and buffers these values, types included; a shared parameter stays shared.
+
+    Args:
+        model: in place.
+        tensors: by name; sizes are those of the model.
+    """
+    places: dict[int, list[tuple[nn.Module, str]]] = {}
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            places.setdefault(id(parameter), []).append((module, name))
+    parameters = dict(model.named_parameters())
+    buffers = dict(model.named_buffers())
+    for name, tensor in tensors.items():
+        if name in buffers:
+            buffers[name].data = tensor
+            continue
+        old = parameters[name]
+        new = nn.Parameter(tensor if old.is_meta else tensor.to(old.device), requires_grad=old.requires_grad)
+        for module, leaf in places[id(old)]:
+            module.register_parameter(leaf, new)
