@@ -31,7 +31,7 @@ class ModelSource:
     """Where the model of a stage comes from; exactly one of the three.
 
     >>> ModelSource(stage="pretrain")
-    ModelSource(config={}, path='', stage='pretrain')
+    ModelSource(config={}, path='', stage='pretrain', cut=None)
     """
 
     config: dict[str, Any] = field(default_factory=dict)
