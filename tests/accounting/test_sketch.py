@@ -126,7 +126,7 @@ def test_disk(row: str, tmp_path) -> None:
     made(input_ids=tokens(), use_cache=False).logits.sum().backward()
     optimizer.step()
     tensors = model_tensors(made) | optimizer_tensors(made, optimizer)
-    disk = disk_of(sketch("gpt2", row))
+    disk = disk_of(Sharding(sketch("gpt2", row), 1))
     assert disk.checkpoint == sum(t.numel() * t.element_size() for t in tensors.values())
     folder = Checkpoints(tmp_path / "checkpoints", Mesh(), 1).save(1, tensors, {"identity": {}})
     size = sum(file.stat().st_size for file in folder.iterdir())

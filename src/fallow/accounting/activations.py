@@ -35,6 +35,12 @@ class Activations:
     ends: float
     """Token ids, head and log-probabilities; V numbers for every token."""
 
+    stream: float
+    """Of these, what recomputing keeps beside the ends: inputs of the blocks, and what the last norm needs."""
+
+    head_copies: int
+    """Of the copies below, those outside the blocks."""
+
     weight_copies: int
     """Under bf16 on fp32 weights: the bfloat16 copies of stock matrices that autocast makes and backward needs. Once a
     forward pass, whatever the number of tokens."""
@@ -47,6 +53,10 @@ class Activations:
     def total(self, num_tokens: int) -> int:
         """Bytes for a micro-batch."""
         return round(self.per_token * num_tokens) + self.weight_copies
+
+    def inputs(self, num_tokens: int) -> int:
+        """What is left when blocks keep their input alone: these inputs and the last norm's, for a micro-batch."""
+        return round(self.stream * num_tokens) + self.head_copies
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON."""
@@ -76,15 +86,18 @@ def count_activations(
     wide = narrow if gathered and precision == "bf16" else sketch.element_bytes
     count = _Count(sketch, wide, narrow, device, context)
     blocks = sketch.sizes.num_blocks
-    copied = 0
+    copied = outside = 0
     if narrow < sketch.element_bytes and not gathered:
-        copied = sum(2 * _copied(layer, layer.path(sketch.path)) for layer in sketch.layers)
+        copies = [(layer.weight.block, 2 * _copied(layer, layer.path(sketch.path))) for layer in sketch.layers]
+        copied, outside = sum(size for _, size in copies), sum(size for block, size in copies if block is None)
     return Activations(
         attention=blocks * count.attention(),
         mlp=blocks * count.mlp(),
         norms=blocks * count.block_norms() + count.last_norm(),
         dropout=blocks * count.block_dropout() + count.embedding_dropout(),
         ends=count.ends(),
+        stream=blocks * wide * sketch.sizes.hidden + count.last_norm() + count.embedding_dropout(),
+        head_copies=outside,
         weight_copies=copied,
     )
 

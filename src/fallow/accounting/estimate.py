@@ -7,8 +7,7 @@ from typing import Any
 from fallow.accounting.flops import Flops
 from fallow.accounting.parameters import Parameters
 from fallow.accounting.peak import StepMemory, largest_micro, step_memory
-from fallow.accounting.sharding import ADAMW_MOMENTS, STEP_BYTES, Sharding, Traffic
-from fallow.accounting.sketch import Sketch
+from fallow.accounting.sharding import Sharding, Traffic
 
 GIGA = 1_000_000_000
 """Bytes of the GB in which memory is asked for and shown: decimal, as cards are sold."""
@@ -19,7 +18,7 @@ class Disk:
     """Bytes on disk, without headers."""
 
     checkpoint: int
-    """Weights that exist, both moments, step counters; no indices, they follow from the seed."""
+    """Weights that exist and the optimizer's states; no indices, they follow from the seed."""
 
     best: int
     """The weights that `validation.keep: best` keeps beside them."""
@@ -82,27 +81,28 @@ def cost_of(
         accumulation: micro-batches of one process in an update.
         limit: bytes of a device, to look for the largest micro-batch.
     """
-    sketch = sharding.sketch
+    sketch, flops = sharding.sketch, sharding.sketch.flops(context)
     return Cost(
         parameters=sketch.parameters(),
         sparsity=sketch.sparsity,
-        flops=sketch.flops(context),
+        flops=flops.recomputing() if sharding.manner.activations == "recompute" else flops,
         memory=step_memory(sharding, micro=micro, context=context, accumulation=accumulation),
         traffic=sharding.traffic(accumulation),
-        disk=disk_of(sketch),
+        disk=disk_of(sharding),
         largest_micro=None
         if limit is None
         else largest_micro(sharding, limit=limit, context=context, sequences=sequences),
     )
 
 
-def disk_of(sketch: Sketch) -> Disk:
+def disk_of(sharding: Sharding) -> Disk:
     """What a checkpoint and the finished model take."""
+    sketch, states, processes = sharding.sketch, sharding.manner.states, sharding.processes
     size = sketch.element_bytes
     weights = size * sum(tensor.numel for tensor in sketch.tensors)
     learned = [tensor for tensor in sketch.tensors if tensor.trainable]
-    states = ADAMW_MOMENTS * size * sum(tensor.numel for tensor in learned) + STEP_BYTES * len(learned)
-    return Disk(checkpoint=weights + states, best=weights, model=size * sketch.parameters().positions)
+    kept = sum(states.saved_bytes(tensor, sharding.local(tensor), size, processes) for tensor in learned)
+    return Disk(checkpoint=weights + kept, best=weights, model=size * sketch.parameters().positions)
 
 
 def seconds(tokens: float, tokens_per_second: float) -> float:

@@ -1,6 +1,6 @@
 """Floating-point operations per token: what a method needs, what a dense model would need, what is really executed."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -57,6 +57,9 @@ class Flops:
     saved_executed: int = 0
     """The part of these that is not executed today either."""
 
+    recomputed: int = 0
+    """Operations of the second forward pass of blocks that do not keep their activations; see `recomputing`."""
+
     @property
     def _fixed(self) -> int:
         return self.attention + self.softmax + self.vocab + self.other
@@ -89,7 +92,15 @@ class Flops:
     @property
     def training_executed(self) -> int:
         """What forward and backward execute here."""
-        return TRAINING * self.forward_executed - self.saved_executed
+        return TRAINING * self.forward_executed - self.saved_executed + self.recomputed
+
+    def recomputing(self) -> "Flops":
+        """The same with blocks that compute their activations again for the backward pass.
+
+        Counted as one more forward pass of the blocks. torch stops it at the last tensor that the backward pass needs,
+        before the block's last product, so that it is a little less.
+        """
+        return replace(self, recomputed=self.linear_executed + self.attention + self.softmax)
 
     @property
     def reduction(self) -> float:

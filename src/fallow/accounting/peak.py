@@ -10,6 +10,9 @@ from fallow.accounting.sketch import Layer
 _PIECE = 1 << 21
 """Elements of the temporary of one piece of the path `factored`."""
 
+_UPDATE_PIECE, _UPDATE_NUMBERS = 1 << 18, 8
+"""Entries of a parameter that `Adam` updates at once, and the fp32 numbers that it holds for each of them."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepMemory:
@@ -32,11 +35,15 @@ class StepMemory:
     """Gradients of the logits and of the log-probabilities."""
 
     block: int
-    """Gradients inside a block on their way back."""
+    """Gradients inside a block on their way back, and with recomputing the activations of one block."""
+
+    update: int
+    """What the optimizer needs for a moment beside its states: pieces in fp32, and a whole matrix with a projection."""
 
     peak: int
     moment: str
-    """When it is reached: `loss` (the backward pass begins), `first` or `last` block on the way back, or `end`."""
+    """When it is reached: `loss` (the backward pass begins), `first` or `last` block on the way back, `end`, or
+    `update`."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON."""
@@ -47,44 +54,55 @@ def step_memory(sharding: Sharding, *, micro: int, context: int, accumulation: i
     """The memory of one update.
 
     Gradients and activations trade places: with one micro-batch in an update no gradient exists when the activations
-    are complete. With several, those of the ones before are there all the time. So four moments are compared:
+    are complete. With several, those of the ones before are there all the time. So five moments are compared:
 
         loss:   activations + gradients of the logits (+ gradients of earlier micro-batches)
         first:  activations without the head's + the path's matrices + gradients of the head and of half a block
         last:   half of a block's activations + the path's matrices + gradients of all but the embeddings
         end:    all gradients, and those of the embeddings being added up: twice more where the head shares them
+        update: all gradients + what the optimizer needs for a moment
+
+    With updates per layer and one micro-batch, the gradients at `first` and `last` are those of the largest matrix, and
+    of a head that shares the embedding's; at `end` those of the embedding. What the optimizer needs comes on top there.
+    With recomputing, activations are the inputs of the blocks, and at `first` and `last` a whole block's come on top.
 
     Not counted: what the allocator and the driver keep for themselves, and the batch.
 
     Args:
-        sharding: model, number of processes, precision and device.
+        sharding: model, number of processes, precision, device, and how it trains.
         micro: sequences in a micro-batch.
         context: tokens in a sequence.
         accumulation: micro-batches in an update.
     """
-    sketch, tokens = sharding.sketch, micro * context
+    sketch, tokens, manner = sharding.sketch, micro * context, sharding.manner
     kept = _activations(sharding, context)
-    shares, gathered = sharding.shares(), sharding.gathered()
+    shares, gathered = sharding.shares(), sharding.gathered(accumulation)
     narrow = 2 if sharding.precision == "bf16" else sketch.element_bytes
     path = max((path_bytes(layer, tokens, narrow, layer.path(sketch.path)) for layer in sketch.converted), default=0)
     loss = 8 * sketch.sizes.vocab * tokens
     block = 2 * narrow * sketch.sizes.inner * tokens
     activations, blocks = kept.total(tokens), sketch.sizes.num_blocks
     per_block = round((activations - kept.ends * tokens) / blocks)
-    again = accumulation > 1
-    grads, head, embeddings, one_block = shares.gradients, *_gradient_parts(sharding)
-    tied = sketch.sizes.tied
+    ends = round(kept.ends * tokens)
     work = path + block + gathered.weights + gathered.gradients
+    update = update_bytes(sharding)
+    if manner.activations == "recompute":
+        activations = ends + kept.inputs(tokens)
+        block, work = block + per_block, work + per_block
+    grads = _gradients(sharding, again=accumulation > 1)
+    inside = update if manner.update == "per_layer" else 0
+    last = activations - ends if manner.activations == "recompute" else per_block
     moments = {
-        "loss": activations + loss + gathered.weights + (grads if again else 0),
-        "first": activations - round(kept.ends * tokens) + work + (grads if again else head + one_block // 2),
-        "last": (per_block - one_block) // 2 + work + (grads if again or tied else grads - embeddings),
-        "end": grads + embeddings * ((2 if tied else 0) + (1 if again else 0)) + gathered.weights + gathered.gradients,
+        "loss": activations + loss + gathered.weights + grads.earlier,
+        "first": activations - ends + work + grads.first + inside,
+        "last": last // (blocks if manner.activations == "recompute" else 2) + work + grads.last + inside,
+        "end": grads.end + gathered.weights + gathered.gradients + inside,
+        "update": 0 if inside else shares.gradients + update,
     }
     moment = max(moments, key=lambda name: moments[name])
     return StepMemory(
         weights=shares.weights,
-        gradients=shares.gradients,
+        gradients=grads.held,
         optimizer=shares.optimizer,
         indices=shares.indices,
         activations=activations,
@@ -92,9 +110,68 @@ def step_memory(sharding: Sharding, *, micro: int, context: int, accumulation: i
         path=path,
         loss=loss,
         block=block,
+        update=update,
         peak=shares.weights + shares.optimizer + shares.indices + moments[moment],
         moment=moment,
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Gradients:
+    """Bytes of gradients that are alive at the moments of `step_memory`."""
+
+    earlier: int
+    first: int
+    last: int
+    end: int
+    held: int
+    """The most that wait for an update, sums in the making not counted."""
+
+
+def _gradients(sharding: Sharding, *, again: bool) -> _Gradients:
+    """Of all parameters, or with updates per layer of those that are not updated yet."""
+    grads, head, embeddings, one_block = sharding.shares().gradients, *_gradient_parts(sharding)
+    tied = sharding.sketch.sizes.tied
+    if again:  # those of the micro-batches before are all there
+        end = grads + embeddings * (3 if tied else 1)
+        return _Gradients(earlier=grads, first=grads, last=grads - one_block // 2, end=end, held=grads)
+    if sharding.manner.update == "per_layer":
+        size, inside = sharding.sketch.element_bytes, [t for t in sharding.sketch.tensors if t.block is not None]
+        largest = size * max((sharding.local(t) for t in inside if t.trainable), default=0)
+        inside_blocks = largest + (head if tied else 0)  # a shared head waits for the embedding's part
+        end = embeddings * (3 if tied else 1)
+        return _Gradients(
+            earlier=0, first=inside_blocks, last=inside_blocks, end=end, held=max(inside_blocks, embeddings)
+        )
+    return _Gradients(
+        earlier=0,
+        first=head + one_block // 2,
+        last=(grads if tied else grads - embeddings) - one_block // 2,
+        end=grads + embeddings * (2 if tied else 0),
+        held=grads,
+    )
+
+
+def update_bytes(sharding: Sharding) -> int:
+    """Temporary bytes of the optimizer for the parameter that needs most.
+
+    torch's AdamW needs none. `Adam` works on pieces of 2^18 entries, of which it holds gradient, moments, direction and
+    new weight in fp32, with codes and random numbers beside them. A projected matrix has its update in fp32, whole;
+    when its subspace is renewed, a copy and all singular vectors instead.
+    """
+    states = sharding.manner.states
+    if not (states.width or states.block):
+        return 0
+    found = 0
+    for tensor in sharding.sketch.tensors:
+        if not tensor.trainable:
+            continue
+        piece = _UPDATE_NUMBERS * 4 * min(sharding.local(tensor), _UPDATE_PIECE)
+        if tensor.name in states.projected:
+            short, long = sorted(tensor.shape)
+            piece += 4 * (tensor.numel + short * (short + long))
+        found = max(found, piece)
+    return found
 
 
 def largest_micro(sharding: Sharding, *, limit: int, context: int, sequences: int) -> int:

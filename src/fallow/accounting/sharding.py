@@ -3,14 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from fallow.accounting.manner import Manner
 from fallow.accounting.sketch import Sketch, Tensor
-
-ADAMW_MOMENTS = 2
-STEP_BYTES = 4
-"""torch's AdamW keeps one fp32 step counter for each parameter."""
-
-_READS, _WRITES = 4, 3
-"""An update reads weight, gradient and both moments and writes all but the gradient."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,7 +14,7 @@ class Shares:
     weights: int
     gradients: int
     optimizer: int
-    """Both moments of AdamW and its step counters."""
+    """Moments, scales, projections and step counters."""
 
     indices: int
     """Row pointers and columns: buffers, whole on every process."""
@@ -34,7 +28,8 @@ class Gathered:
     """The unit of embeddings and head, the block at work and the one fetched ahead."""
 
     gradients: int
-    """The largest unit's gradient before it is shared out, with the buffer it is shared out from."""
+    """The largest unit's gradient before it is shared out, with the buffer it is shared out from; with gradients that
+    are added up once an update, those of all units."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,10 +40,10 @@ class Traffic:
     """Received: every block twice a micro-batch (forward, backward), the rest once."""
 
     reduce_scatter: int
-    """Sent: every gradient once a micro-batch, in fp32 under mixed precision."""
+    """Sent: every gradient once a micro-batch, or once an update, in fp32 under mixed precision."""
 
     optimizer: int
-    """Read and written in memory by the update itself."""
+    """Read and written in memory by the update itself: weights and states both ways, gradients once."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON."""
@@ -69,6 +64,7 @@ class Sharding:
     processes: int
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["cpu", "cuda"] = "cuda"
+    manner: Manner = Manner()
 
     @property
     def is_mixed(self) -> bool:
@@ -88,24 +84,28 @@ class Sharding:
         return Shares(
             weights=size * sum(map(self.local, self.sketch.tensors)),
             gradients=size * learned,
-            optimizer=ADAMW_MOMENTS * size * learned + STEP_BYTES * len(trainable),
+            optimizer=sum(self.manner.states.num_bytes(t, self.local(t), size) for t in trainable),
             indices=self.sketch.index_bytes,
         )
 
-    def gathered(self) -> Gathered:
-        """What exists whole for a moment."""
+    def gathered(self, accumulation: int = 1) -> Gathered:
+        """What exists whole for a moment in an update of `accumulation` micro-batches."""
         if self.processes == 1:
             return Gathered(weights=0, gradients=0)
         root, blocks = self._units(self.sketch.tensors)
         learned_root, learned = self._units(tuple(t for t in self.sketch.tensors if t.trainable))
         block, travel = max(blocks, default=0), self._travel_bytes
         largest = max(learned_root, *learned) if learned else learned_root
-        return Gathered(weights=travel * (root + 2 * block), gradients=(travel + self._reduce_bytes) * largest)
+        gradients = (travel + self._reduce_bytes) * largest
+        if self.manner.reduce == "update" and accumulation > 1:
+            gradients += self._reduce_bytes * (sum(learned) + learned_root)
+        return Gathered(weights=travel * (root + 2 * block), gradients=gradients)
 
     def traffic(self, accumulation: int) -> Traffic:
         """What one process moves in an update of `accumulation` micro-batches."""
-        learned = sum(self.local(t) for t in self.sketch.tensors if t.trainable)
-        optimizer = (_READS + _WRITES) * self.sketch.element_bytes * learned
+        trainable, size = [t for t in self.sketch.tensors if t.trainable], self.sketch.element_bytes
+        moments = sum(self.manner.states.moment_bytes(t, self.local(t), size) for t in trainable)
+        optimizer = 3 * size * sum(map(self.local, trainable)) + 2 * moments
         if self.processes == 1:
             return Traffic(all_gather=0, reduce_scatter=0, optimizer=optimizer)
         root, blocks = self._units(self.sketch.tensors)
@@ -114,7 +114,7 @@ class Sharding:
         received = round(others * (root + 2 * sum(blocks)))
         return Traffic(
             all_gather=accumulation * self._travel_bytes * received,
-            reduce_scatter=accumulation * self._reduce_bytes * sent,
+            reduce_scatter=(1 if self.manner.reduce == "update" else accumulation) * self._reduce_bytes * sent,
             optimizer=optimizer,
         )
 

@@ -182,6 +182,20 @@ class Sketch:
         blocks = [layer for layer in self.layers if layer.weight.block is not None]
         return 1 - sum(layer.nnz for layer in blocks) / sum(layer.size for layer in blocks)
 
+    def matrices(self, targets: Sequence[str] = ()) -> dict[str, tuple[int, ...]]:
+        """Shapes of the trainable stock matrices of linear layers, by parameter name; by default those of the blocks.
+
+        Args:
+            targets: as in `convert`.
+        """
+        stock = [layer.weight for layer in self.layers if layer.terms is None]
+        if targets:
+            chosen = set(match_targets(_namesake(self.config), linear_sites_of(tuple(stock)), targets))
+        else:
+            chosen = {weight.module for weight in stock if weight.target}
+        names = {weight.name for weight in stock if weight.module in chosen}
+        return {t.name: t.shape for t in self.tensors if t.name in names and t.trainable}
+
     def parameters(self) -> Parameters:
         """Counts by group, equal to `count_parameters` of the model."""
         groups = {name: GroupCounts() for name in GROUPS}
@@ -259,8 +273,7 @@ def sketch_of(
     weights = weights_of(config)
     sites = linear_sites_of(weights)
     if targets:
-        named: Any = type(_ARCHITECTURES[str(config["model_type"])], (nn.Module,), {})  # for the message alone
-        chosen = match_targets(named(), sites, targets)
+        chosen = match_targets(_namesake(config), sites, targets)
     else:
         inside = {weight.module for weight in weights if weight.target}
         chosen = {name: site for name, site in sites.items() if name in inside}
@@ -284,3 +297,10 @@ def sketch_of(
         tensors=tuple(tensors),
         path=path,
     )
+
+
+def _namesake(config: Mapping[str, Any]) -> nn.Module:
+    """An empty module with the name of the model's class, for messages alone."""
+    named: Any = type(_ARCHITECTURES[str(config["model_type"])], (nn.Module,), {})
+    module: nn.Module = named()
+    return module

@@ -64,7 +64,8 @@ def _details(names: Sequence[str], one: StageCost, cost: RecipeCost) -> str:
     f, m, t, d = one.cost.flops, one.cost.memory, one.cost.traffic, one.cost.disk
     path = f", path {one.sketch.path_name}" if one.sketch.converted else ""
     batch = f"{one.micro} x {one.context} tokens at once"
-    lines = textwrap.wrap(f"{', '.join(names)}: {one.stage.method.name}{path}, {batch}", WIDTH)
+    what = f"{one.stage.method.name}{path}, {_manner(one)}{batch}"
+    lines = textwrap.wrap(f"{', '.join(names)}: {what}", WIDTH)
     add = lines.extend
     add(_item("parameters", _groups(one.cost.parameters)))
     add(_item("", f"trainable {one.cost.parameters.trainable:,}, non-zero {one.cost.parameters.nonzero:,}"))
@@ -74,7 +75,7 @@ def _details(names: Sequence[str], one: StageCost, cost: RecipeCost) -> str:
             f"forward {power(f.forward)}, backward {power(f.training - f.forward)}{_ratio(f)}",
         )
     )
-    if f.training_executed > f.training:
+    if f.training_executed - f.recomputed > f.training:
         add(
             _item(
                 "executed",
@@ -82,13 +83,17 @@ def _details(names: Sequence[str], one: StageCost, cost: RecipeCost) -> str:
                 "time is that of the dense model or more",
             )
         )
+    if f.recomputed:
+        add(
+            _item("", f"{power(f.recomputed)} of what is executed for a token is the second forward pass of the blocks")
+        )
     gathered = f", gathered for a moment {size(m.gathered)}" if m.gathered else ""
     add(
         _item(
             "memory a device",
             f"weights {size(m.weights)}, gradients {size(m.gradients)}, optimizer {size(m.optimizer)}, indices "
             f"{size(m.indices)}, activations {size(m.activations)}, path {size(m.path)}, gradients of the logits "
-            f"{size(m.loss)}, of a block {size(m.block)}{gathered}",
+            f"{size(m.loss)}, of a block {size(m.block)}, of the update {size(m.update)}{gathered}",
         )
     )
     add(_item("", f"peak {size(m.peak)}, {_MOMENTS[m.moment]}{_fits(one, cost)}"))
@@ -107,6 +112,21 @@ def _details(names: Sequence[str], one: StageCost, cost: RecipeCost) -> str:
     return "\n".join(lines)
 
 
+def _manner(one: StageCost) -> str:
+    """What of the update and the activations is not as usual."""
+    optimizer, several = one.stage.optimizer, one.accumulation > 1
+    found = [] if optimizer.name == "adamw" else [optimizer.name]
+    if optimizer.weights == "bf16":
+        found.append("bf16 weights")
+    if optimizer.update == "per_layer":
+        found.append(
+            "updates per layer" + (", which save nothing of gradients that are accumulated" if several else "")
+        )
+    if one.stage.activations == "recompute":
+        found.append("activations recomputed")
+    return "".join(f"{words}, " for words in found)
+
+
 def _ratio(f: Flops) -> str:
     if not f.converted_sparsity:
         return ""
@@ -122,6 +142,7 @@ _MOMENTS = {
     "first": "in the last block, on the way back",
     "last": "in the first block, on the way back",
     "end": "when the gradients are complete",
+    "update": "while the optimizer works",
 }
 
 

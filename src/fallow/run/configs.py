@@ -16,11 +16,17 @@ _DTYPES = ("dtype", "torch_dtype")
 def config_of(recipe: Recipe, stage: Stage) -> dict[str, Any]:
     """The configuration of a stage's model, `vocab_size` included.
 
-    A model that is loaded is trained in float32, whatever its file holds; a new one in its configuration's `dtype`.
+    A model that is loaded is trained in float32, whatever its file holds; a new one in its configuration's `dtype`;
+    either in bfloat16 where the optimizer's `weights` say so.
 
     Raises:
         UserError: the model or the tokenizer's size is not on this machine.
     """
+    config = _source(recipe, stage)
+    return {**config, "dtype": "bfloat16"} if stage.optimizer.weights == "bf16" else config
+
+
+def _source(recipe: Recipe, stage: Stage) -> dict[str, Any]:
     if stage.model.stage:
         earlier = recipe.stage(stage.model.stage)
         config = _without_dtype(leaves(earlier, config_of(recipe, earlier)))

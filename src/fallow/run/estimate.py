@@ -11,6 +11,7 @@ from fallow.accounting.sketch import Sketch, sketch_of
 from fallow.data.settings import TextData
 from fallow.errors import UserError
 from fallow.run.configs import config_of
+from fallow.run.manner import manner_of
 from fallow.run.recipe import Recipe
 from fallow.run.sizes import Amount, Sizes
 from fallow.run.stage import Stage
@@ -212,10 +213,11 @@ def estimate_recipe(recipe: Recipe, question: Question, measure: Measure | None 
         sketch = sketches[key]
         accumulation = _accumulation(stage, question.processes)
         micro = min(stage.batch.micro, stage.batch.sequences // question.processes)
-        shape = (*key, context, micro, stage.batch.sequences)
+        manner = manner_of(stage, sketch, question.processes)
+        shape = (*key, context, micro, stage.batch.sequences, manner)
         if shape not in costs:
             costs[shape] = cost_of(
-                Sharding(sketch, question.processes, recipe.precision, _device(recipe)),
+                Sharding(sketch, question.processes, recipe.precision, _device(recipe), manner),
                 context=context,
                 micro=micro,
                 sequences=stage.batch.sequences,

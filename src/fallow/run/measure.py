@@ -16,9 +16,13 @@ from fallow.conversion import convert
 from fallow.data.batch import Batch
 from fallow.errors import UserError
 from fallow.folder import build
+from fallow.run.manner import manner_of
 from fallow.run.stage import Stage
+from fallow.train import Mesh
 from fallow.train.objective import NextToken
-from fallow.train.optimizers import build_optimizer
+from fallow.train.optimizers.build import build_optimizer
+from fallow.train.recompute import recompute_activations
+from fallow.train.updates import updates_of
 
 _ROOM = 0.8
 """Share of the free memory that a measurement may take."""
@@ -75,7 +79,8 @@ def _fitting(sketch: Sketch, stage: Stage, context: int, device: str, precision:
     two = sketch_of(with_blocks(sketch.config, 2), stage.method, targets=stage.targets, seed=stage.seed)
     needed = 0
     for micro in range(stage.batch.micro, 0, -1):
-        needed = step_memory(Sharding(two, 1, precision, kind), micro=micro, context=context, accumulation=1).peak
+        sharding = Sharding(two, 1, precision, kind, manner_of(stage, two))
+        needed = step_memory(sharding, micro=micro, context=context, accumulation=1).peak
         if needed <= _ROOM * free:
             return micro
     raise UserError(
@@ -109,16 +114,21 @@ def _time(
     model = build(values)
     convert(model, stage.method, targets=stage.targets, seed=stage.seed)
     model.to(device).train()
+    if stage.activations == "recompute":
+        recompute_activations(model)
     optimizer = build_optimizer(model, stage.method, stage.optimizer)
+    updates = updates_of(model, optimizer, stage.optimizer, Mesh(device=device))
     tokens = torch.randint(sketch.sizes.vocab, (micro, context + 1), device=device)
     batch = Batch(tokens[:, :-1], tokens[:, 1:], ids=tuple(range(micro)))
     objective, taken = NextToken(), []
     for _ in range(steps + 1):
         begin = time.perf_counter()
+        updates.begin(stage.optimizer.lr)
         with torch.autocast(device, dtype=torch.bfloat16) if precision == "bf16" else nullcontext():
             loss = objective(model, batch)
+        updates.see(loss, last=True)
         torch.autograd.backward(loss)
-        optimizer.step()
+        updates.finish(float(updates.norm()))
         optimizer.zero_grad(set_to_none=True)
         if device.startswith("cuda"):
             torch.cuda.synchronize()

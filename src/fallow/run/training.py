@@ -72,6 +72,8 @@ def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) 
     _check_positions(model, stage, bench.recipe.datasets[stage.dataset].context)
     context = bench.recipe.datasets[stage.dataset].context
     flops, layers = count_flops(model, context), list(reparam_layers(model))
+    if stage.activations == "recompute":
+        flops = flops.recomputing()
     counts, path = count(model), "stock layers"
     if layers:
         path = next(iter(reparam_layers(model).values())).path

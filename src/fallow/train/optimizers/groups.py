@@ -92,11 +92,5 @@ def projected_names(model: nn.Module, projection: GaLore) -> set[str]:
     names = {canonical(f"{name}.weight") for name in sites} & parameters.keys()
     if not names:
         raise UserError(f"optimizer.{projection.name} has no effect: every matrix that it would project is frozen")
-    for name in sorted(names):
-        shape = tuple(parameters[name].shape)
-        if projection.rank > min(shape):
-            raise UserError(
-                f"optimizer.rank is {projection.rank}, but {name} is {shape[0]} x {shape[1]}. Write at most "
-                f"{min(min(parameters[n].shape) for n in names)}, or name other layers in optimizer.targets"
-            )
+    projection.check_shapes({name: tuple(parameters[name].shape) for name in names})
     return names

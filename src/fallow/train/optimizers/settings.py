@@ -184,6 +184,19 @@ class GaLore(Optimizer):
         """How gradients of matrices are projected."""
         return self
 
+    def check_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Refuse a rank that a projected matrix does not have.
+
+        Raises:
+            UserError: names the matrix, and the largest rank that all of them have.
+        """
+        for name, shape in sorted(shapes.items()):
+            if self.rank > min(shape):
+                raise UserError(
+                    f"optimizer.rank is {self.rank}, but {name} is {shape[0]} x {shape[1]}. Write at most "
+                    f"{min(min(shape) for shape in shapes.values())}, or name other layers in optimizer.targets"
+                )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GaLore8bit(GaLore):

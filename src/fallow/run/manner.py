@@ -1,0 +1,45 @@
+"""A stage's settings of the update as sizes, for estimates."""
+
+from fallow.accounting.manner import Manner, States
+from fallow.accounting.sketch import Sketch
+from fallow.errors import UserError
+from fallow.run.stage import Stage
+from fallow.train.optimizers.settings import SMALL, Optimizer
+
+
+def manner_of(stage: Stage, sketch: Sketch, processes: int = 1) -> Manner:
+    """How a stage trains a model.
+
+    Raises:
+        UserError: a projection with nothing to project, of a rank that a matrix does not have, or on several processes.
+    """
+    settings = stage.optimizer
+    try:
+        states = _states(settings, sketch, processes)
+    except UserError as error:
+        raise UserError(f"stage {stage.name}: {error}") from None
+    return Manner(states=states, update=settings.update, activations=stage.activations, reduce=stage.batch.reduce)
+
+
+def _states(settings: Optimizer, sketch: Sketch, processes: int) -> States:
+    if not settings.moment_block and settings.projection is None and settings.weights == "model":
+        return States()
+    states = States(width=4, block=settings.moment_block, small=SMALL)
+    if settings.projection is None:
+        return states
+    if processes > 1:
+        raise UserError(f"optimizer.{settings.name} works on one process. Write optimizer.name: adamw8bit for several")
+    matrices = sketch.matrices(settings.projection.targets)
+    if not matrices:
+        raise UserError(
+            f"optimizer.{settings.name} projects gradients of dense matrices, and there are none to train. Sparse and "
+            "low-rank layers have none; write optimizer.name: adamw8bit to save memory there"
+        )
+    settings.projection.check_shapes(matrices)
+    return States(
+        width=4,
+        block=settings.moment_block,
+        small=SMALL,
+        rank=settings.projection.rank,
+        projected=frozenset(matrices),
+    )
