@@ -18,7 +18,8 @@ from fallow.folder import build
 from fallow.methods import method_of
 from fallow.train import distributed
 from fallow.train.optimizers import build_optimizer
-from fallow.train.optimizers.settings import Optimizer
+from fallow.train.optimizers.settings import AdamW8bit, Optimizer
+from tests.accounting.live_bytes import LiveBytes
 from tests.conformance.families import CONFIGS, tokens
 from tests.conformance.table import ROWS
 
@@ -61,7 +62,30 @@ def main(processes: int) -> None:
                 "held": [getattr(memory.layers, part) + getattr(memory.rest, part) for part in parts],
                 "moved": [size * (processes - 1) // processes for size in (moved.gathered, moved.shared_out)],
             }
+    seen |= {f"manner/{reduce}": accumulated(processes, reduce) for reduce in ("micro", "update")}
     print(json.dumps(seen))
+
+
+def accumulated(processes: int, reduce: str) -> dict[str, Any]:
+    """Two micro-batches of GPT-2 with 8-bit moments: what is held, what is moved, what is alive between them."""
+    model = build(CONFIGS["gpt2"]).train()
+    distributed.shard(model, distributed.Mesh(0, processes, "cpu"))
+    optimizer = build_optimizer(model, method_of("dense"), AdamW8bit(lr=1e-3, block=64))
+    live = LiveBytes()
+    with Collectives() as moved, live:
+        for last in (False, True):
+            if reduce == "update":
+                model.set_requires_gradient_sync(last)
+            model(input_ids=tokens(), use_cache=False).logits.sum().backward()
+            if not last:
+                between = live.now
+    held = measure_memory(model, optimizer).rest
+    optimizer.step()
+    return {
+        "held": [held.weights, held.gradients, measure_memory(model, optimizer).rest.optimizer],
+        "moved": [size * (processes - 1) // processes for size in (moved.gathered, moved.shared_out)],
+        "between": between,
+    }
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 import fallow
 from fallow.accounting.estimate import disk_of
 from fallow.accounting.flops import count_flops
+from fallow.accounting.manner import Manner, States
 from fallow.accounting.memory import measure_memory
 from fallow.accounting.parameters import count_parameters
 from fallow.accounting.shapes import weights_of
@@ -99,6 +101,8 @@ def test_shards_gathers_and_sums_of_fsdp() -> None:
     )
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout.splitlines()[-1])
+    added_up = {reduce: seen.pop(f"manner/{reduce}") for reduce in ("micro", "update")}
+    gradients_that_are_added_up_once(added_up, processes)
     assert len(seen) == len(FAMILIES) * len(ROWS)
     for name, found in seen.items():
         family, row = name.split("/")
@@ -106,6 +110,21 @@ def test_shards_gathers_and_sums_of_fsdp() -> None:
         shares, traffic = sharding.shares(), sharding.traffic(accumulation=1)
         assert [shares.weights, shares.gradients, shares.optimizer, shares.indices] == found["held"], name
         assert [traffic.all_gather, traffic.reduce_scatter] == found["moved"], name
+
+
+def gradients_that_are_added_up_once(seen: dict[str, dict[str, Any]], processes: int) -> None:
+    """Half the traffic of two micro-batches, for whole gradients in place of shards between them; states in bytes."""
+    states = States(width=4, block=64, small=4096)
+    between = {}
+    for reduce in ("micro", "update"):
+        manner = Manner(states=states, reduce=reduce)
+        sharding = Sharding(sketch("gpt2", "dense"), processes, "fp32", "cpu", manner)
+        shares, traffic, gathered = sharding.shares(), sharding.traffic(2), sharding.gathered(2)
+        assert seen[reduce]["held"] == [shares.weights, shares.gradients, shares.optimizer]
+        assert seen[reduce]["moved"] == [traffic.all_gather, traffic.reduce_scatter]
+        between[reduce] = gathered.accumulated or shares.gradients
+    assert seen["update"]["moved"][1] * 2 == seen["micro"]["moved"][1]
+    assert seen["update"]["between"] - seen["micro"]["between"] == between["update"] - between["micro"] > 0
 
 
 def test_what_is_shared_shrinks_with_processes_and_indices_do_not() -> None:

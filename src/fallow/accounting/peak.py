@@ -84,7 +84,8 @@ def step_memory(sharding: Sharding, *, micro: int, context: int, accumulation: i
     activations, blocks = kept.total(tokens), sketch.sizes.num_blocks
     per_block = round((activations - kept.ends * tokens) / blocks)
     ends = round(kept.ends * tokens)
-    work = path + block + gathered.weights + gathered.gradients
+    whole = gathered.weights + gathered.gradients + gathered.accumulated
+    work = path + block + whole
     update = update_bytes(sharding)
     if manner.activations == "recompute":
         activations = ends + kept.inputs(tokens)
@@ -93,10 +94,10 @@ def step_memory(sharding: Sharding, *, micro: int, context: int, accumulation: i
     inside = update if manner.update == "per_layer" else 0
     last = activations - ends if manner.activations == "recompute" else per_block
     moments = {
-        "loss": activations + loss + gathered.weights + grads.earlier,
+        "loss": activations + loss + gathered.weights + gathered.accumulated + grads.earlier,
         "first": activations - ends + work + grads.first + inside,
         "last": last // (blocks if manner.activations == "recompute" else 2) + work + grads.last + inside,
-        "end": grads.end + gathered.weights + gathered.gradients + inside,
+        "end": grads.end + whole + inside,
         "update": 0 if inside else shares.gradients + update,
     }
     moment = max(moments, key=lambda name: moments[name])
@@ -106,7 +107,7 @@ def step_memory(sharding: Sharding, *, micro: int, context: int, accumulation: i
         optimizer=shares.optimizer,
         indices=shares.indices,
         activations=activations,
-        gathered=gathered.weights + gathered.gradients,
+        gathered=whole,
         path=path,
         loss=loss,
         block=block,

@@ -28,8 +28,10 @@ class Gathered:
     """The unit of embeddings and head, the block at work and the one fetched ahead."""
 
     gradients: int
-    """The largest unit's gradient before it is shared out, with the buffer it is shared out from; with gradients that
-    are added up once an update, those of all units."""
+    """The largest unit's gradient before it is shared out, with the buffer it is shared out from."""
+
+    accumulated: int = 0
+    """All gradients, between the micro-batches of an update that adds them up once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,10 +98,12 @@ class Sharding:
         learned_root, learned = self._units(tuple(t for t in self.sketch.tensors if t.trainable))
         block, travel = max(blocks, default=0), self._travel_bytes
         largest = max(learned_root, *learned) if learned else learned_root
-        gradients = (travel + self._reduce_bytes) * largest
-        if self.manner.reduce == "update" and accumulation > 1:
-            gradients += self._reduce_bytes * (sum(learned) + learned_root)
-        return Gathered(weights=travel * (root + 2 * block), gradients=gradients)
+        once = self.manner.reduce == "update" and accumulation > 1
+        return Gathered(
+            weights=travel * (root + 2 * block),
+            gradients=(travel + self._reduce_bytes) * largest,
+            accumulated=self._reduce_bytes * sum(t.numel for t in self.sketch.tensors if t.trainable) if once else 0,
+        )
 
     def traffic(self, accumulation: int) -> Traffic:
         """What one process moves in an update of `accumulation` micro-batches."""
