@@ -72,3 +72,27 @@ def test_shipped_recipes_fit(name: str) -> None:
     for stage in recipe.stages:
         chain = [recipe.stage(name) for name in recipe.lineage([stage.name])]
         check_stage(chain, head_of(recipe.datasets[stage.dataset]))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "stage pretrain: optimizer.galore projects gradients of dense matrices, and found none"),
+        (
+            ["--stages.pretrain.method", "{name: dense}"],
+            "stage pretrain: optimizer.rank is 40, but transformer.h.0.attn.c_attn.weight is 32 x 96. Write at most 32",
+        ),
+        (["--stages.pretrain.optimizer.update", "per_layer"], "stages.0.optimizer.clip is 1 by the norm of all grad"),
+        (["--stages.pretrain.optimizer.weights", "bf16"], "stages.0.optimizer.weights is bf16, with which nothing can"),
+        (["--stages.pretrain.optimizer.name", "adam8bit"], 'unknown optimizer "adam8bit". Did you mean "adamw8bit"?'),
+        (["--stages.pretrain.optimizer.block", "256"], "unknown key stages.0.optimizer.block"),
+    ],
+)
+def test_optimizers_that_do_not_fit(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture, flags: list[str], message: str
+) -> None:
+    galore = ["--stages.pretrain.optimizer.name", "galore", "--stages.pretrain.optimizer.rank", "40"]
+    changed = ["--output", str(tmp_path / "out"), *(galore if "rank" in message or "galore" in message else []), *flags]
+    assert main(["run", str(recipe), *changed]) == 2
+    assert message in capsys.readouterr().err.replace("\n", " ")
+    assert not (tmp_path / "out").exists()

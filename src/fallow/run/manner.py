@@ -28,7 +28,7 @@ def _states(settings: Optimizer, sketch: Sketch, processes: int) -> States:
     if settings.projection is None:
         return states
     if processes > 1:
-        raise UserError(f"optimizer.{settings.name} works on one process. Write optimizer.name: adamw8bit for several")
+        settings.check_processes()
     matrices = sketch.matrices(settings.projection.targets)
     if not matrices:
         raise UserError(

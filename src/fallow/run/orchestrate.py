@@ -81,7 +81,7 @@ def _run(recipe: Recipe, chosen: Sequence[str], mesh: Mesh, *, restart: bool, qu
     started = time.monotonic()
     say = _speaker(mesh)
     for stage in recipe.stages:  # before anything is made: a later stage must not fail after hours of an earlier one
-        _check_batch(stage, mesh.world)
+        _check_processes(stage, mesh.world)
         if stage.name in chosen:
             chain = [recipe.stage(name) for name in recipe.lineage([stage.name])]
             check_stage(chain, head_of(recipe.datasets[stage.dataset]))
@@ -137,9 +137,11 @@ def _run(recipe: Recipe, chosen: Sequence[str], mesh: Mesh, *, restart: bool, qu
     return results
 
 
-def _check_batch(stage: Stage, world: int) -> None:
+def _check_processes(stage: Stage, world: int) -> None:
     try:
         stage.batch.accumulation(world)
+        if world > 1:
+            stage.optimizer.check_processes()
     except UserError as error:
         raise UserError(f"stage {stage.name}: {error}") from None
 

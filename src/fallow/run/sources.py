@@ -21,6 +21,7 @@ from fallow.run.configs import begins_with, leaves, read_config
 from fallow.run.cutting import Reshape
 from fallow.run.heads import Head, VocabularyHead
 from fallow.run.stage import ModelSource, Stage
+from fallow.train.optimizers.groups import projected_names
 
 RECORD = "fallow-stage.json"
 """Beside a finished model: how it was trained. Hugging Face ignores it, the next stage reads it."""
@@ -107,8 +108,8 @@ def check_stage(chain: Sequence[Stage], head: Head) -> None:
     """Build and convert the model of a stage without memory: what does not fit is known before anything is made.
 
     Args:
-        chain: the stage, whose method, targets and supports are checked, after those that it descends from. Only a
-            model from a configuration or a folder can be built.
+        chain: the stage, whose method, targets, supports and projected gradients are checked, after those that it
+            descends from. Only a model from a configuration or a folder can be built.
         head: what the stage needs on the blocks.
 
     Raises:
@@ -130,6 +131,8 @@ def check_stage(chain: Sequence[Stage], head: Head) -> None:
         model = _built(root, values, head)
     try:
         convert(model, stage.method, targets=stage.targets)
+        if stage.optimizer.projection is not None:
+            projected_names(model, stage.optimizer.projection)
     except UserError as error:
         raise UserError(f"stage {stage.name}: {error}") from None
 

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from fallow.errors import UserError
 from fallow.train.optimizers.adam import Adam
 from fallow.train.optimizers.groups import Group, Rates, groups_of
 from fallow.train.optimizers.parameters import trainable
@@ -33,8 +32,8 @@ def build_optimizer(
     groups += [{"scale": 1.0, "weight_decay": 0.0} | group for group in more]
     for group in groups:
         group.setdefault("lr", settings.lr * group["scale"])
-    if settings.projection is not None:
-        _refuse_shards(groups, settings)
+    if any(hasattr(p, "to_local") for group in groups if "projection" in group for p in group["params"]):
+        settings.check_processes()
     if not settings.moment_block and settings.projection is None and settings.weights == "model":
         return torch.optim.AdamW(
             groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=_can_fuse(groups)
@@ -60,11 +59,3 @@ def _can_fuse(groups: Iterable[Group]) -> bool:
     """Whether torch has one kernel for the whole update on the device and type of these parameters."""
     parameters = [p for group in groups for p in group["params"]]
     return all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters)
-
-
-def _refuse_shards(groups: Iterable[Group], settings: Optimizer) -> None:
-    if any(hasattr(p, "to_local") for group in groups if "projection" in group for p in group["params"]):
-        raise UserError(
-            f"optimizer.{settings.name} works on one process: its subspaces come from whole gradients, and several "
-            "processes hold shards. Start it without torchrun, or write optimizer.name: adamw8bit"
-        )

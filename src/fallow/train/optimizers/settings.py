@@ -100,6 +100,18 @@ class Optimizer:
         """How gradients of matrices are projected, or None."""
         return None
 
+    def check_processes(self) -> None:
+        """Refuse several processes where they cannot share the work.
+
+        Raises:
+            UserError: with what to write instead.
+        """
+        if self.projection is not None:
+            raise UserError(
+                f"optimizer.{self.name} works on one process: its subspaces come from whole gradients, and several "
+                "processes hold shards. Start it without torchrun, or write optimizer.name: adamw8bit"
+            )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AdamW8bit(Optimizer):
