@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cut": ("fallow.cli.cut", "Cut a model to a smaller shape, as a stock model of the same kind."),
     "generate": ("fallow.cli.generate", "Continue texts with a trained model."),
     "evaluate": ("fallow.cli.evaluate", "Perplexity and BLEU of a trained model."),
+    "judge": ("fallow.cli.judge", "Which of two models answers better, by a judge of yours."),
     "compare": ("fallow.cli.compare", "What changed between two models, matrix by matrix."),
     "report": ("fallow.cli.report", "One page for a run or several: tables, curves, spread over seeds."),
     "tables": ("fallow.cli.tables", "Recompute published tables from our own accounting."),
