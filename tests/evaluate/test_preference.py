@@ -1,4 +1,4 @@
-"""Pairs, judges in processes of their own, verdicts on disk, the win rate. Oracles: counts by hand; scipy's interval."""
+"""Pairs, judges in processes of their own, verdicts on disk, the win rate. Oracles: counts by hand; scipy."""
 
 import json
 import shlex
@@ -146,8 +146,13 @@ def test_files_of_responses(tmp_path: Path) -> None:
     assert read_pairs(a, b) == [Pair("1", "p", "x", ""), Pair("2", "q", "y", "v")]
     listed = tmp_path / "list.json"
     listed.write_text(json.dumps([{"prompt": "p", "text": "x"}, {"prompt": "q", "text": "y"}], indent=1))
-    texts = write(
-        tmp_path / "t.jsonl", [{"format": "fallow-texts"}, {"context": "p", "text": "1"}, {"context": "q", "text": "2"}]
+    texts = write(  # of --texts, where the longest comes first
+        tmp_path / "t.jsonl",
+        [
+            {"format": "fallow-texts"},
+            {"context": "q", "text": "2", "prompt": "7 8"},
+            {"context": "p", "text": "1", "prompt": "9"},
+        ],
     )
     assert read_pairs(listed, texts) == [Pair("1", "p", "x", "1"), Pair("2", "q", "y", "2")]
 
@@ -160,12 +165,22 @@ def test_files_of_responses(tmp_path: Path) -> None:
         ([{"text": "p"}], [], r"has no instruction"),
         ([{"prompt": "p", "text": 3}], [], "has int in text, but text is needed"),
         ([{"prompt": "p", "text": "x"}] * 2, [{"prompt": "p", "text": "x"}], "has 2 responses and .* has 1"),
-        ([{"prompt": "p", "text": "x"}], [{"prompt": "r", "text": "x"}], r"number 1 \(1\) of .* answers 'p', but"),
+        ([{"prompt": "p", "text": None}], [], 'has null in text, but text is needed. An empty answer is ""'),
+        (
+            [{"prompt": "p", "text": "x"}],
+            [{"prompt": "p", "text": "x"}, {"prompt": "r", "text": "x"}],
+            "1 instructions are answered in one file only: .*a.jsonl has no response to 'r', but .*b.jsonl has",
+        ),
+        (
+            [{"prompt": p, "text": "x"} for p in "pqq"],
+            [{"prompt": p, "text": "x"} for p in "qqp"],
+            r"number 1 \(1\) of .* answers 'p', but",
+        ),
         ([{"id": 1, "prompt": "p", "text": "x"}] * 2, [{"id": 1, "prompt": "p", "text": "x"}], "1 different ids"),
         (
             [{"id": 1, "prompt": "p", "text": "x"}],
             [{"id": 2, "prompt": "p", "text": "x"}],
-            "2 ids are in one file only, such as 1 in .*a.jsonl",
+            "2 ids are answered in one file only: .*b.jsonl has no response to '1', but .*a.jsonl has",
         ),
     ],
 )

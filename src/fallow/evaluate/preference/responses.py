@@ -1,7 +1,7 @@
 """Responses of two models to the same instructions."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,34 +29,40 @@ class Pair:
 
 
 def read_pairs(a: Path, b: Path) -> list[Pair]:
-    """The responses in two files, matched by `id` where both have ids, else line by line.
+    """The responses in two files, matched by `id` where all have one, else by instruction.
 
     A file holds JSON Lines, or one JSON list, of objects with an instruction (`instruction`, `prompt` or `context`) and
     a response (`response`, `output` or `text`). What `fallow generate` writes by --json or --texts is of this form.
+    Without ids an instruction may come several times; then both files have to have the same order.
 
     Raises:
         UserError: a file is absent, empty or not of this form, or the two do not answer the same instructions; says
             which ones.
     """
     left, right = _read(a), _read(b)
-    ids = [{row["id"] for row in rows if "id" in row} for rows in (left, right)]
-    if ids[0] and ids[1]:
-        for path, rows, known in ((a, left, ids[0]), (b, right, ids[1])):
-            if len(known) < len(rows):
-                raise UserError(f"{path} has {len(rows)} responses, but {len(known)} different ids. Give each its own")
-        if ids[0] != ids[1]:
-            only = sorted(ids[0] ^ ids[1])
-            where = a if only[0] in ids[0] else b
-            raise UserError(f"{len(only)} ids are in one file only, such as {only[0]} in {where}. Answer the same ones")
-        by_id = {row["id"]: row for row in right}
-        right = [by_id[row["id"]] for row in left]
+    by = "id" if all("id" in row for row in [*left, *right]) else "instruction"
+    known = [{row[by] for row in rows} for rows in (left, right)]
+    if known[0] != known[1]:
+        only = next(row[by] for row in [*left, *right] if (row[by] in known[0]) != (row[by] in known[1]))
+        where, missing = (a, b) if only in known[0] else (b, a)
+        what = "ids" if by == "id" else "instructions"
+        raise UserError(
+            f"{len(known[0] ^ known[1])} {what} are answered in one file only: {missing} has no response to "
+            f"{_short(only)}, but {where} has. Answer the same ones"
+        )
+    if len(known[0]) == len(left) and len(known[1]) == len(right):
+        place = {row[by]: row for row in right}
+        right = [place[row[by]] for row in left]
+    elif by == "id":
+        path, rows, distinct = (a, left, known[0]) if len(known[0]) < len(left) else (b, right, known[1])
+        raise UserError(f"{path} has {len(rows)} responses, but {len(distinct)} different ids. Give each its own")
     elif len(left) != len(right):
         raise UserError(
             f"{a} has {len(left)} responses and {b} has {len(right)}. Answer the same instructions, or give each an id"
         )
     pairs = []
     for number, (one, two) in enumerate(zip(left, right, strict=True), start=1):
-        key = str(one.get("id", number)) if ids[0] and ids[1] else str(number)
+        key = one["id"] if by == "id" else str(number)
         if one["instruction"] != two["instruction"]:
             raise UserError(
                 f"number {number} ({key}) of {a} answers {_short(one['instruction'])}, but that of {b} answers "
@@ -70,11 +76,13 @@ def _read(path: Path) -> list[dict[str, str]]:
     """`instruction`, `response` and, where it is there, `id` of each object."""
     if not path.is_file():
         raise UserError(f"{path} does not exist. Name a file of responses (JSON Lines)")
-    rows = [
-        _plain(row, f"{path}:{number}")
-        for number, row in _objects(path)
-        if not (number == 1 and row.get("format") == _HEAD)  # the head of a file of --texts
-    ]
+    rows: list[dict[str, str]] = []
+    fields: tuple[str, ...] = INSTRUCTIONS
+    for number, row in _objects(path):
+        if number == 1 and row.get("format") == _HEAD:
+            fields = ("context",)  # there `prompt` holds token ids
+        else:
+            rows.append(_plain(row, f"{path}:{number}", fields))
     if not rows:
         raise UserError(f"{path} holds no response. Write one JSON object a line")
     return rows
@@ -96,18 +104,21 @@ def _objects(path: Path) -> Iterable[tuple[int, Mapping[str, Any]]]:
     return list(enumerate(listed, start=1))
 
 
-def _plain(row: Mapping[str, Any], where: str) -> dict[str, str]:
+def _plain(row: Mapping[str, Any], where: str, instructions: Sequence[str]) -> dict[str, str]:
     found = {}
-    for name, fields in (("instruction", INSTRUCTIONS), ("response", RESPONSES)):
+    for name, fields in (("instruction", instructions), ("response", RESPONSES)):
         field = next((field for field in fields if field in row), None)
         if field is None:
-            raise UserError(
-                f"{where} has no {name}. It has: {', '.join(row)}. Write {', '.join(fields[:-1])} or {fields[-1]}"
-            )
+            raise UserError(f"{where} has no {name}. It has: {', '.join(row)}. Write {_or(fields)}")
         if not isinstance(row[field], str):
-            raise UserError(f"{where} has {type(row[field]).__name__} in {field}, but text is needed")
+            kind = "null" if row[field] is None else type(row[field]).__name__
+            raise UserError(f'{where} has {kind} in {field}, but text is needed. An empty answer is ""')
         found[name] = row[field]
     return found | ({"id": str(row["id"])} if "id" in row else {})
+
+
+def _or(words: Sequence[str]) -> str:
+    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _short(text: str) -> str:
