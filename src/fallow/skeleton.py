@@ -44,13 +44,14 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
             places.setdefault(id(parameter), []).append((module, name))
+        for name, buffer in module.named_buffers(recurse=False, remove_duplicate=False):
+            places.setdefault(id(buffer), []).append((module, name))
     parameters = dict(model.named_parameters())
     buffers = dict(model.named_buffers())
     for name, tensor in tensors.items():
-        if name in buffers:
-            buffers[name].data = tensor
-            continue
-        old = parameters[name]
-        new = nn.Parameter(tensor if old.is_meta else tensor.to(old.device), requires_grad=old.requires_grad)
+        old = buffers[name] if name in buffers else parameters[name]
+        new = tensor if old.is_meta else tensor.to(old.device)
+        if name not in buffers:
+            new = nn.Parameter(new, requires_grad=old.requires_grad)
         for module, leaf in places[id(old)]:
-            module.register_parameter(leaf, new)
+            setattr(module, leaf, new)

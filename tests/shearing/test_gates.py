@@ -110,9 +110,9 @@ def test_multipliers_ascend_and_gates_descend() -> None:
         method.after_step(model, step, adam)
         adam.zero_grad()
     assert before == 0.0
-    assert all(float(p) > 0 for p in model.gates.quadratic.values())
-    assert all(float(p) < 0 for p in model.gates.linear.values())  # too little is pruned: s < t
-    assert all(float(p.max()) < HardConcrete.CEILING for p in model.gates.log_alpha.values())
+    assert all(float(p.detach()) > 0 for p in model.gates.quadratic.values())
+    assert all(float(p.detach()) < 0 for p in model.gates.linear.values())  # too little is pruned: s < t
+    assert all(float(p.detach().max()) < HardConcrete.CEILING for p in model.gates.log_alpha.values())
 
 
 @pytest.mark.parametrize("name", MODELS)

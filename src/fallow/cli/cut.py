@@ -53,7 +53,7 @@ class Args:
     inner: int = 0
     """Units of the MLP to keep."""
 
-    like: str = ""
+    like: Annotated[str, tyro.conf.arg(metavar="MODEL")] = ""
     """Take all sizes from a known model, such as pythia-160m, or from the config.json of a folder."""
 
     parameters: int = 0
