@@ -1,0 +1,213 @@
+"""The rules of `ptb`: what a token looks like, and how it is written."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+LETTER, MARK, NOTHING, END = "\ue000", "\ue001", "\ue002", "\ue003"
+"""Shapes of a letter beyond ASCII, of a symbol that stands alone, of what is dropped, and of the end of a sentence."""
+
+_starters = (
+    "A About According Additionally After An As At But Earlier He Her Here However If In It Last Many More Now "
+    "Once One Other Our She Since So Some Such That The Their Then There These They This We What When While Yet "
+    "You"
+)
+STARTERS = frozenset(_starters.split())
+"""Words that, with their capital, show that a full stop before them ended a sentence."""
+
+_abbreviations = (
+    "adj adm adv al ala alex apr ariz assn assoc asst atty attys aug ave bancorp bhd bldg blvd brig bros calif "
+    "capt cf cie cmdr co col colo comdr conn corp cos cpl ct dak dec dept det dr drs elec ens esq est etc ext feb "
+    "fla fri ft ga gen gov govs hon inc ind insp intl invt jan jos jr jul jun kan kans ky lieut lt ltd maj mar md "
+    "messrs mfg mich minn mlle mme mo mon mont mr mrs ms msgr mt mtg natl neb nev nov oct okla penn pfc ph plc "
+    "ppte pptes ppty pptys pres prof profs pte ptes pty ptys pvt rd rep reps rev rt sen sens sep sept seq sfc sgt "
+    "spc sq sr st ste supt supts sys tel tenn thu thurs treas tue tues univ va vs vt wed wis wisc wm wyo"
+)
+_STATES = ("Ark", "Az", "Del", "Ill", "La", "Mass", "Miss", "Ore", "Pa", "Tex", "Wash")
+_BEFORE_NUMBERS = ("art", "ca", "fig", "figs", "no", "nos", "op", "pp", "prop")
+
+_A = f"[A-Za-z{LETTER}]"
+_AN = f"[A-Za-z0-9{LETTER}]"
+_QUOTE = "['\u2019]"
+_NUMBER = r"(?:[0-9]*(?:[.:,][0-9]+)+|[0-9]+)"
+
+_WRITTEN = {
+    "(": "-lrb-",
+    ")": "-rrb-",
+    "[": "-lsb-",
+    "]": "-rsb-",
+    "{": "-lcb-",
+    "}": "-rcb-",
+    '"': "''",
+    "\u00a3": "#",
+    "\u20ac": "$",
+    "\u00a2": "cents",
+    "\u00bc": "1/4",
+    "\u00bd": "1/2",
+    "\u00be": "3/4",
+    "\u2153": "1/3",
+    "\u2154": "2/3",
+}
+
+Write = Callable[[str], list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A token, and what must follow it."""
+
+    pattern: re.Pattern[str]
+    """Its first group is the token; what stands after counts for the length of the match and is read again."""
+
+    write: Write
+
+
+def _same(text: str) -> list[str]:
+    return [text]
+
+
+def _as(token: str) -> Write:
+    return lambda _: [token]
+
+
+def _cut(place: int) -> Write:
+    return lambda text: [text[:place], text[place:]]
+
+
+def _plain_quotes(text: str) -> list[str]:
+    return [text.replace("\u2019", "'").replace("\x92", "'").replace("&apos;", "'")]
+
+
+def _nothing(_: str) -> list[str]:
+    return []
+
+
+def _no_break(text: str) -> list[str]:
+    text = text.replace("(", "-LRB-").replace(")", "-RRB-")
+    return ["\xa0".join(text.split())]
+
+
+def _entity(text: str) -> list[str]:
+    return [{"&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": "''", "&apos;": "'"}[text.lower()]]
+
+
+def _ampersands(text: str) -> list[str]:
+    return [text.replace("&amp;", "&")]
+
+
+def _brackets(text: str) -> list[str]:
+    return [text.replace("(", "-LRB-").replace(")", "-RRB-")]
+
+
+_SIGNS = str.maketrans(
+    {
+        **dict.fromkeys("\u2018\u201b\u2039\x91", "`"),
+        **dict.fromkeys("\u2019\u203a\x92", "'"),
+        **dict.fromkeys("\u201c\xab\x93", "``"),
+        **dict.fromkeys("\u201d\xbb\x94", "''"),
+    }
+)
+
+
+def _quotes(text: str) -> list[str]:
+    return [text.translate(_SIGNS)]
+
+
+def _rule(pattern: str, write: Write = _same, *, counted: str = "", ahead: str = "") -> Rule:
+    """A rule whose token is followed by `counted`, which makes the match longer, and `ahead`, which does not."""
+    return Rule(re.compile(f"({pattern}){counted}{ahead}"), write)
+
+
+def _capital(word: str) -> str:
+    return f"{word[0]}(?i:{word[1:]})"
+
+
+_TAG = (
+    r"<(?:[!?][A-Za-z-][^>\n]*|/[A-Za-z][A-Za-z0-9_:.-]*|[A-Za-z][A-Za-z0-9_:.-]*"
+    r"(?:\s+[A-Za-z][A-Za-z0-9_:.-]*(?:\s*=\s*(?:'[^']*'|\"[^\"]*\"|[A-Za-z0-9_:.-]+))?)*\s*/?)\s*>"
+)
+_PHONE = r"(?:\([0-9]{2,3}\)\s?|(?:\+\+?)?(?:[0-9]{2,4}[-\s])?[0-9]{2,4}[-\s])[0-9]{3,4}[-\s]?[0-9]{3,5}"
+_URL = r"(?i:https?|ftp)://[^\s\"<>|()]+[^\s\"<>|.!?(){},-]"
+_SITE = (
+    r"(?:www\.(?:[^\s\"'`<>|.!?,(){}-]+\.)+[A-Za-z]{2,4}|(?:[^\s\"'`<>|.!?,_$(){}-]+\.)+(?:com|net|org|edu))"
+    r"(?:/[^\s\"<>|()]+[^\s\"<>|.!?(){},-])?"
+)
+_MAIL = r"[A-Za-z0-9][^\s\"<>|()]*@(?:[^\s\"<>|().]+\.)*[^\s\"<>|().]+"
+
+_SHORT = f"{_QUOTE}(?:[sSdDmM]|[lL][lL]|[rR][eE]|[vV][eE])"
+_NOT = "[nN]['\u2019`][tT]"
+_WORD = f"{_A}{_AN}*(?:[.!?]{_A}{_AN}*)*"
+_JOINED = f"{_AN}+(?:[-_]{_AN}+)*"
+_NAME = f"[dDoOlL]{_QUOTE}{_AN}{{2,}}(?:[-_]{_AN}+)*"
+_HYPHENED = r"[A-Za-z0-9][A-Za-z0-9.,]*(?:-(?:(?:[A-Za-z]\.)+[A-Za-z]\.|[A-Za-z0-9]+))+"
+_FLIES = (
+    f"{_QUOTE}n|{_QUOTE}em|{_QUOTE}till?|{_QUOTE}[cC]ause|[oO]{_QUOTE}[cC]lock|[mM]a{_QUOTE}am|[cC]{_QUOTE}mon"
+    f"|[nN]?[eE]{_QUOTE}er|[oO]{_QUOTE}er|[dD]{_QUOTE}ye"
+)
+_TWO_WORDS = "|".join(f"(?i:{word})" for word in ("gonna", "gotta", "lemme", "gimme", "wanna"))
+_SMILE = r"[<>]?[:;=][-o*']?[()DPdpO\\{@|\[\]]"
+_FACE = r"[\^x=~<>]\.[\^x=~<>]|[-\^x=~<>']_[-\^x=~<>']|\([-\^x=~<>'][_.]?[-\^x=~<>']\)"
+
+RULES = (
+    # Words that are cut in two.
+    _rule(f"{_A}*[A-MO-Za-mo-z{LETTER}]", counted=_NOT),
+    _rule(f"{_NOT}[sS]?", _plain_quotes),
+    _rule("(?i:cannot)", _cut(3), ahead=f"(?!{_A}|{_QUOTE})"),
+    _rule(_TWO_WORDS, _cut(3), ahead=f"(?!{_A})"),
+    _rule("'[tT]", ahead=f"(?=(?i:is|was)(?!{_A}))"),
+    _rule(f"{_A}+", counted=_SHORT, ahead="(?![A-Za-z])"),
+    _rule(_SHORT, _plain_quotes, ahead="(?![A-Za-z])"),
+    _rule(_SHORT.replace("'", ""), _plain_quotes),
+    # Words.
+    _rule(_WORD),
+    _rule(_JOINED),
+    _rule(_NAME),
+    _rule(f"[A-HJ-XZdln]{_QUOTE}{_A}{{2,}}"),
+    _rule(f"{_A}+[aeiouyAEIOUY]{_QUOTE}[aeiouA-Z]{_A}*"),
+    _rule(_FLIES, ahead=f"(?!{_A})"),
+    _rule(f"{_QUOTE}n{_QUOTE}|[lLdDjJyY]{_QUOTE}"),
+    _rule(_HYPHENED),
+    _rule(r"[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}(?:\\?/[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}){1,2}"),
+    _rule("[A-Z]+(?:(?:[+&]|&amp;)[A-Z]+)+", _ampersands),
+    _rule(r"C\+\+|[cCfF]#"),
+    # Words with a full stop.
+    _rule(r"[A-Za-z]\.", ahead=f"(?!{END})"),
+    _rule(r"[A-Za-z](?:\.[A-Za-z])+\.|[Pp][Hh]\.[Dd]\."),
+    _rule(rf"(?:{_WORD}|{_JOINED}|{_HYPHENED}|{_NAME})\.", ahead="(?=[,;:])"),
+    _rule(rf"(?:{'|'.join(map(_capital, _STATES))}|(?i:{'|'.join(_abbreviations.split())}))\."),
+    _rule(rf"(?i:{'|'.join(_BEFORE_NUMBERS)})\.", ahead=r"(?=\s?[0-9])"),
+    # Numbers.
+    _rule(rf"[-+]?{_NUMBER}"),
+    _rule(r"(?:[0-9]{1,4}[-\s])?[0-9]{1,4}/[0-9]{1,4}", _no_break),
+    _rule(_PHONE, _no_break),
+    _rule(f"{_QUOTE}[2-9]0s"),
+    _rule(f"{_QUOTE}[0-9][0-9]", ahead=rf"(?=\s|{END}|$)"),
+    _rule(r"(?:US|A|C|CA|HK|NZ|S|R|NT|M)\$"),
+    # What is written by machines.
+    _rule(_TAG, _no_break),
+    _rule(_URL),
+    _rule(_SITE),
+    _rule(_MAIL),
+    _rule("@[A-Za-z_][A-Za-z0-9_]*"),
+    _rule(f"#{_A}+"),
+    _rule("&(?i:amp|lt|gt|quot|apos);", _entity),
+    _rule("&nbsp;", _nothing),
+    _rule("&#[0-9]+;"),
+    _rule(_SMILE, _brackets, ahead="(?![A-Za-z0-9])"),
+    _rule(_FACE, _brackets),
+    # Signs, alone and in rows.
+    _rule(r"\.{3,4}|\.\s\.\s\.|\u2026", _as("...")),
+    _rule("-{5,}"),
+    _rule("--{1,3}|\u2014", _as("--")),
+    _rule("``|''|[\u2018\u2019\u201c\u201d]{1,2}", _quotes),
+    _rule("[!?]+|[*]+|_+|#+|@+|<<?|>>?|\u00b2+"),
+    *(_rule(re.escape(sign), _as(token)) for sign, token in _WRITTEN.items()),
+    _rule(f"[{MARK}$%&'+,./:;=\\\\^`|~-]"),
+)
+"""All of them, in an order that matters only between matches of the same length."""
+
+TAG = re.compile(_TAG)
+"""A tag, which ends a sentence before it."""
+
+CROSSING = re.compile(rf"{_TAG}|[0-9]\s[0-9]{{1,4}}/[0-9]|[0-9)]\s[0-9]{{3}}")
+"""Where a token may hold a blank."""
