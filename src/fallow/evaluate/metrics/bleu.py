@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fallow.evaluate.metrics.corpus import Tokens
-from fallow.evaluate.metrics.ngrams import clipped, count
+from fallow.evaluate.metrics.ngrams import clipped
 
 ORDER = 4
 
@@ -25,28 +25,24 @@ class Statistics:
     totals: tuple[int, ...]
     length: int
     reference_length: int
+    num_texts: int = 1
 
 
-def statistics(tokens: Tokens, *, width: int = 0, signed: bool = False) -> list[Statistics]:
+def statistics(tokens: Tokens, *, width: int = 0) -> list[Statistics]:
     """The statistics of each hypothesis.
 
     Args:
         tokens: hypotheses and references.
         width: number of reference files. A hypothesis with fewer references has empty ones besides, of length 0, which
             may be the closest; 0 leaves them out.
-        signed: let the totals of a text shorter than the order go below 0, as e2e-metrics' Python version does.
     """
     found = []
     for hypothesis, references in zip(tokens.hypotheses, tokens.references, strict=True):
-        hits, totals = [], []
-        for order in range(1, ORDER + 1):
-            mine = count(hypothesis, order)
-            hits.append(sum(clipped(mine, [count(reference, order) for reference in references]).values()))
-            total = len(hypothesis) - order + 1
-            totals.append(total if signed else max(0, total))
+        hits = tuple(sum(clipped(hypothesis, references, order).values()) for order in range(1, ORDER + 1))
+        totals = tuple(max(0, len(hypothesis) - order) for order in range(ORDER))
         lengths = [len(reference) for reference in references] + [0] * (len(references) < width)
         closest = min(lengths, key=lambda length: (abs(length - len(hypothesis)), length))
-        found.append(Statistics(tuple(hits), tuple(totals), len(hypothesis), closest))
+        found.append(Statistics(hits, totals, len(hypothesis), closest))
     return found
 
 
@@ -57,6 +53,7 @@ def added(parts: Sequence[Statistics]) -> Statistics:
         tuple(map(sum, zip(*(part.totals for part in parts), strict=True))),
         sum(part.length for part in parts),
         sum(part.reference_length for part in parts),
+        sum(part.num_texts for part in parts),
     )
 
 
@@ -83,8 +80,8 @@ def mteval(counts: Statistics) -> float:
 def pymteval(counts: Statistics, smoothing: float = 0.0) -> float:
     """As the Python version in e2e-metrics: tiny numbers in place of zeros.
 
-    Differs from mteval-v13a where an order has no hit, and for texts of fewer than 4 tokens (see `signed` of
-    `statistics`).
+    Differs from mteval-v13a where an order has no hit, and for texts of fewer than 4 tokens, whose n-gram totals go
+    below 0 here.
 
     Args:
         counts: of a text or a corpus.
@@ -94,7 +91,7 @@ def pymteval(counts: Statistics, smoothing: float = 0.0) -> float:
     if counts.length <= counts.reference_length:
         penalty = math.exp(1 - counts.reference_length / (counts.length or 1e-5))
     hits = [max(number + smoothing, 1e-15) for number in counts.hits]
-    totals = [max(number + smoothing, 1e-9) for number in counts.totals]
+    totals = [max(counts.length - order * counts.num_texts + smoothing, 1e-9) for order in range(ORDER)]
     return penalty * math.exp(_mean_log(hits, totals))
 
 

@@ -53,11 +53,12 @@ def segments(
     for hypothesis, group in zip(hypotheses, references, strict=True):
         mine = _orders(hypothesis)
         totals = [order.total() for order in mine]
-        best, best_counts = -1.0, ()
+        best, best_counts = -1.0, tuple[Counts, ...]()
         for reference in group:
             found = []
             for own, total, other in zip(mine, totals, counts(reference), strict=True):
-                common = sum(min(own[ngram], other[ngram]) for ngram in own.keys() & other.keys())
+                shared = own.keys() & other.keys()
+                common = sum(map(min, map(own.__getitem__, shared), map(other.__getitem__, shared)))
                 length = other.total()
                 # Where a reference is shorter than the order, those of the hypothesis are not counted either.
                 found.append((common, length, total if length else 0))

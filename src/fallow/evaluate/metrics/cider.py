@@ -34,10 +34,12 @@ def segments(tokens: Tokens) -> list[float]:
     for group in references:
         frequency.update(set().union(*(orders for reference in group for orders in reference)))
     log_n = math.log(len(references))
-    weight = {ngram: log_n - math.log(number) for ngram, number in frequency.items()}
+    squared = {ngram: (log_n - math.log(number)) ** 2 for ngram, number in frequency.items()}
 
     def norm(counts: Counter[Ngram]) -> float:
-        return math.sqrt(sum((number * weight.get(ngram, log_n)) ** 2 for ngram, number in counts.items()))
+        if counts.total() == len(counts) and counts.keys() <= squared.keys():
+            return math.sqrt(sum(map(squared.__getitem__, counts)))
+        return math.sqrt(sum(number**2 * squared.get(ngram, log_n**2) for ngram, number in counts.items()))
 
     norms: dict[int, list[float]] = {}
     scores = []
@@ -51,10 +53,8 @@ def segments(tokens: Tokens) -> list[float]:
             similarity = 0.0
             for own, other, own_norm, other_norm in zip(mine, reference, my_norms, norms[id(reference)], strict=True):
                 if own_norm and other_norm:
-                    both = sum(
-                        min(own[ngram], other[ngram]) * other[ngram] * weight[ngram] ** 2
-                        for ngram in own.keys() & other.keys()
-                    )
+                    shared = own.keys() & other.keys()
+                    both = sum(min(own[ngram], other[ngram]) * other[ngram] * squared[ngram] for ngram in shared)
                     similarity += both / (own_norm * other_norm)
             difference = mine[1].total() - reference[1].total()
             total += similarity * math.exp(-(difference**2) / _TWO_SIGMA_2)

@@ -1,21 +1,23 @@
 """From a corpus to a number: each function is one official computation with its tokens."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
-from fallow.evaluate.metrics import bleu, nist
+from fallow.evaluate.metrics import bleu, chrf, cider, meteor, nist, pyter, rouge_l, ter
 from fallow.evaluate.metrics import tokenizers as cut
-from fallow.evaluate.metrics.corpus import Corpus, Tokenizer
+from fallow.evaluate.metrics.corpus import Corpus, Tokenizer, Tokens
 from fallow.evaluate.metrics.metric import Measured
+from fallow.evaluate.metrics.ptb import ptb_lines
 
 Compute = Callable[[Corpus, bool], Measured]
 
 
 def mteval_bleu(corpus: Corpus, segments: bool) -> Measured:
     """mteval-v13a of e2e-metrics; the scores of segments are by its Python version, as in the official file."""
-    value = bleu.mteval(bleu.added(bleu.statistics(corpus.tokens(cut.e2e_perl))))
+    value = bleu.mteval(bleu.added(_bleu_statistics(corpus, cut.e2e_perl)))
     if not segments:
         return Measured(value)
-    parts = bleu.statistics(corpus.tokens(cut.e2e_python), signed=True)
+    parts = _bleu_statistics(corpus, cut.e2e_python)
     return Measured(
         value,
         {
@@ -27,22 +29,7 @@ def mteval_bleu(corpus: Corpus, segments: bool) -> Measured:
 
 def python_bleu(corpus: Corpus, segments: bool) -> Measured:
     """The Python version in e2e-metrics (option -p)."""
-    return Measured(bleu.pymteval(bleu.added(bleu.statistics(corpus.tokens(cut.e2e_python), signed=True))))
-
-
-def mteval_nist(corpus: Corpus, segments: bool) -> Measured:
-    """mteval-v13a of e2e-metrics; the scores of segments are by its Python version, as in the official file."""
-    tokens = corpus.tokens(cut.e2e_perl)
-    value = nist.mteval(nist.statistics(tokens, nist.information(tokens, quirk=True)))
-    if not segments:
-        return Measured(value)
-    return Measured(value, {"nist": nist.segments(corpus.tokens(cut.e2e_python))})
-
-
-def python_nist(corpus: Corpus, segments: bool) -> Measured:
-    """The Python version in e2e-metrics (option -p)."""
-    tokens = corpus.tokens(cut.e2e_python)
-    return Measured(nist.pymteval(nist.statistics(tokens, nist.information(tokens, quirk=False), signed=True)))
+    return Measured(bleu.pymteval(bleu.added(_bleu_statistics(corpus, cut.e2e_python))))
 
 
 def multi_bleu(tokenizer: Tokenizer) -> Compute:
@@ -53,3 +40,119 @@ def multi_bleu(tokenizer: Tokenizer) -> Compute:
         return Measured(100 * bleu.multi_bleu(bleu.added(parts)))
 
     return compute
+
+
+def mteval_nist(corpus: Corpus, segments: bool) -> Measured:
+    """mteval-v13a of e2e-metrics; the scores of segments are by its Python version, as in the official file."""
+    value = nist.mteval(_nist_statistics(corpus, cut.e2e_perl, quirk=True))
+    if not segments:
+        return Measured(value)
+    return Measured(value, {"nist": nist.segments(corpus.tokens(cut.e2e_python))})
+
+
+def python_nist(corpus: Corpus, segments: bool) -> Measured:
+    """The Python version in e2e-metrics (option -p)."""
+    return Measured(nist.pymteval(_nist_statistics(corpus, cut.e2e_python, quirk=False)))
+
+
+def plain_nist(tokenizer: Tokenizer) -> Compute:
+    """The Python version after another tokenizer."""
+
+    def compute(corpus: Corpus, segments: bool) -> Measured:
+        return Measured(nist.pymteval(_nist_statistics(corpus, tokenizer, quirk=False)))
+
+    return compute
+
+
+def caption_rouge_l(corpus: Corpus, segments: bool) -> Measured:
+    """On the tokens of the caption evaluation."""
+    return _mean("rouge_l", rouge_l.segments(corpus.tokens_of_lines(ptb_lines)))
+
+
+def caption_cider(corpus: Corpus, segments: bool) -> Measured:
+    """On the tokens of the caption evaluation, cut once more at the blanks that a few of them hold."""
+    tokens = corpus.tokens_of_lines(ptb_lines)
+    return _mean("cider", cider.segments(_blanks_cut(tokens)))
+
+
+def caption_meteor(corpus: Corpus, segments: bool) -> Measured:
+    """On the tokens of the caption evaluation, line by line."""
+    tokens = corpus.tokens_of_lines(ptb_lines)
+    value, parts = meteor.lines(
+        [" ".join(text) for text in tokens.hypotheses],
+        [[" ".join(text) for text in group] for group in tokens.references],
+    )
+    return Measured(value, {"meteor": parts})
+
+
+def plain_rouge_l(tokenizer: Tokenizer) -> Compute:
+    """After another tokenizer."""
+    return lambda corpus, segments: _mean("rouge_l", rouge_l.segments(corpus.tokens(tokenizer)))
+
+
+def plain_cider(tokenizer: Tokenizer) -> Compute:
+    """After another tokenizer."""
+    return lambda corpus, segments: _mean("cider", cider.segments(corpus.tokens(tokenizer)))
+
+
+def file_meteor(width: int = 0, tokenizer: Tokenizer | None = None) -> Compute:
+    """From files with `width` references of each text (0: as many as there are), after a tokenizer or as they are."""
+
+    def compute(corpus: Corpus, segments: bool) -> Measured:
+        hypotheses: Sequence[str] = corpus.hypotheses
+        references: Sequence[Sequence[str]] = corpus.references
+        if tokenizer is not None:
+            tokens = corpus.tokens(tokenizer)
+            hypotheses = [" ".join(text) for text in tokens.hypotheses]
+            references = [[" ".join(text) for text in group] for group in tokens.references]
+        value, parts = meteor.files(hypotheses, references, width or corpus.width)
+        return Measured(value, {"meteor": parts})
+
+    return compute
+
+
+def tercom(tokenizer: Tokenizer) -> Compute:
+    """Edits of all texts by the sum of mean reference lengths; a text has its own edits by its own mean length."""
+
+    def compute(corpus: Corpus, segments: bool) -> Measured:
+        parts = ter.segments(corpus.tokens(tokenizer))
+        value = sum(edits for edits, _ in parts) / math.fsum(length for _, length in parts)
+        return Measured(value, {"ter": [edits / length for edits, length in parts]})
+
+    return compute
+
+
+def mean_of_minima(tokenizer: Tokenizer) -> Compute:
+    """What GenerationEval calls TER; an empty reference is one edit a word."""
+    return lambda corpus, segments: _mean("ter_webnlg2020", pyter.segments(corpus.tokens(tokenizer), corpus.width))
+
+
+def chrf_plus_plus(corpus: Corpus, segments: bool) -> Measured:
+    """On the texts as they are."""
+    parts, counts = chrf.segments(corpus.hypotheses, corpus.references)
+    return Measured(chrf.corpus(counts), {"chrf": parts})
+
+
+def _mean(key: str, parts: Sequence[float]) -> Measured:
+    return Measured(math.fsum(parts) / len(parts), {key: parts})
+
+
+def _bleu_statistics(corpus: Corpus, tokenizer: Tokenizer) -> list[bleu.Statistics]:
+    tokens = corpus.tokens(tokenizer)
+    return corpus.once(("bleu", id(tokens)), lambda: bleu.statistics(tokens))
+
+
+def _nist_statistics(corpus: Corpus, tokenizer: Tokenizer, *, quirk: bool) -> list[nist.Statistics]:
+    tokens = corpus.tokens(tokenizer)
+    # The quirk is one of texts with a token 0.
+    quirk = quirk and any("0" in text for group in tokens.references for text in group)
+    return corpus.once(
+        ("nist", id(tokens), quirk), lambda: nist.statistics(tokens, nist.information(tokens, quirk=quirk))
+    )
+
+
+def _blanks_cut(tokens: Tokens) -> Tokens:
+    def again(text: list[str]) -> list[str]:
+        return " ".join(text).split() if any("\xa0" in token for token in text) else text
+
+    return Tokens(tuple(map(again, tokens.hypotheses)), tuple(tuple(map(again, group)) for group in tokens.references))

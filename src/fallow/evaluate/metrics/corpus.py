@@ -1,10 +1,12 @@
 """Hypotheses and references, checked, and cut into tokens once for all metrics that share a tokenizer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
 
 from fallow.errors import UserError
 
+T = TypeVar("T")
 Tokenizer = Callable[[str], list[str]]
 
 
@@ -27,23 +29,39 @@ class Corpus:
     width: int
     """How many reference files there are. A hypothesis with fewer references has empty lines in the others."""
 
-    _tokens: dict[Tokenizer, Tokens] = field(default_factory=dict, compare=False, repr=False)
+    _made: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` gives, made when it is first asked for by this key."""
+        if key not in self._made:
+            self._made[key] = make()
+        return cast(T, self._made[key])
 
     def tokens(self, tokenizer: Tokenizer) -> Tokens:
-        """The texts cut by `tokenizer`, each distinct text and each tokenizer once."""
-        if tokenizer not in self._tokens:
-            known: dict[str, list[str]] = {}
+        """The texts cut by `tokenizer`, each distinct text once. Tokenizers that agree give one object."""
+        known: dict[str, list[str]] = {}
 
-            def cut(text: str) -> list[str]:
-                found = known.get(text)
-                if found is None:
-                    found = known[text] = tokenizer(text)
-                return found
+        def cut(text: str) -> list[str]:
+            found = known.get(text)
+            if found is None:
+                found = known[text] = tokenizer(text)
+            return found
 
-            self._tokens[tokenizer] = Tokens(
-                tuple(map(cut, self.hypotheses)), tuple(tuple(map(cut, group)) for group in self.references)
-            )
-        return self._tokens[tokenizer]
+        def make() -> Tokens:
+            made = Tokens(tuple(map(cut, self.hypotheses)), tuple(tuple(map(cut, group)) for group in self.references))
+            return next((other for other in self._made.values() if other == made), made)
+
+        return self.once(tokenizer, make)
+
+    def tokens_of_lines(self, tokenizer: Callable[[Sequence[str]], list[list[str]]]) -> Tokens:
+        """The texts cut by a tokenizer of whole files: one of hypotheses, one of all references."""
+
+        def make() -> Tokens:
+            lines = iter(tokenizer([text for group in self.references for text in group]))
+            references = tuple(tuple(next(lines) for _ in group) for group in self.references)
+            return Tokens(tuple(tokenizer(self.hypotheses)), references)
+
+        return self.once(tokenizer, make)
 
     @property
     def num_references(self) -> int:
@@ -55,6 +73,7 @@ def build(
     hypotheses: Sequence[str],
     references: Sequence[Sequence[str]],
     prepare: Callable[[str], str],
+    prepare_reference: Callable[[str], str],
     max_references: int,
 ) -> Corpus:
     """Check the texts and prepare them: line ends become blanks, then what the profile does to each text.
@@ -62,7 +81,8 @@ def build(
     Args:
         hypotheses: one text for each input.
         references: its references; an empty one says that there is none in this place.
-        prepare: what is done to each text before any tokenizer.
+        prepare: what is done to each hypothesis before any tokenizer.
+        prepare_reference: what is done to each reference.
         max_references: more references than this are left out; 0 takes all.
 
     Raises:
@@ -75,7 +95,7 @@ def build(
         # More files than the script reads are not read; an empty line in one of the others still counts as a file.
         taken = group[:max_references] if max_references else group
         width = max(width, len(taken))
-        kept = tuple(text for text in (prepare(_line(text)) for text in taken) if text)
+        kept = tuple(text for text in (prepare_reference(_line(text)) for text in taken) if text)
         if not kept:
             raise UserError(f"hypothesis {number} has no reference that is not empty. Remove it, or write a reference")
         groups.append(kept)

@@ -12,10 +12,11 @@ one takes the mean for each input and adds these up. With the same number of ref
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fallow.evaluate.metrics.corpus import Tokens
-from fallow.evaluate.metrics.ngrams import Ngram, clipped, count
+from fallow.evaluate.metrics.ngrams import Ngram, clipped
 
 ORDER = 5
 _BETA = math.log(2) / math.log(1.5) ** 2
@@ -53,26 +54,22 @@ def information(tokens: Tokens, *, quirk: bool) -> Information:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What NIST of a text depends on: information hit and n-grams by order, lengths."""
+    """What NIST of a text depends on: the information of its hits by order, and lengths."""
 
     info: tuple[float, ...]
-    totals: tuple[int, ...]
     length: int
     reference_lengths: tuple[int, ...]
 
 
-def statistics(tokens: Tokens, known: Information, *, signed: bool = False) -> list[Statistics]:
-    """The statistics of each hypothesis; `signed` as for BLEU."""
+def statistics(tokens: Tokens, known: Information) -> list[Statistics]:
+    """The statistics of each hypothesis."""
     found = []
     for hypothesis, references in zip(tokens.hypotheses, tokens.references, strict=True):
-        info, totals = [], []
+        info = []
         for order in range(1, ORDER + 1):
-            hits = clipped(count(hypothesis, order), [count(reference, order) for reference in references])
+            hits = clipped(hypothesis, references, order)
             info.append(sum(number * known.of(ngram) for ngram, number in hits.items()))
-            total = len(hypothesis) - order + 1
-            totals.append(total if signed else max(0, total))
-        lengths = tuple(len(reference) for reference in references)
-        found.append(Statistics(tuple(info), tuple(totals), len(hypothesis), lengths))
+        found.append(Statistics(tuple(info), len(hypothesis), tuple(map(len, references))))
     return found
 
 
@@ -80,24 +77,26 @@ def mteval(parts: list[Statistics]) -> float:
     """As mteval-v13a of e2e-metrics, for a corpus."""
     tokens = sum(sum(part.reference_lengths) for part in parts)
     per_input = sum(len(part.reference_lengths) for part in parts) / len(parts)
-    return _score(parts, tokens / per_input)
+    totals = [sum(max(0, part.length - order) for part in parts) for order in range(ORDER)]
+    return _score(parts, totals, tokens / per_input)
 
 
 def pymteval(parts: list[Statistics]) -> float:
-    """As the Python version in e2e-metrics, for a corpus or a text."""
-    return _score(parts, sum(sum(part.reference_lengths) / len(part.reference_lengths) for part in parts))
+    """As the Python version in e2e-metrics, for a corpus or a text.
+
+    Differs also for texts of fewer than 5 tokens: the number of their n-grams goes below 0 here.
+    """
+    length = sum(sum(part.reference_lengths) / len(part.reference_lengths) for part in parts)
+    return _score(parts, [sum(part.length - order for part in parts) for order in range(ORDER)], length)
 
 
-def _score(parts: list[Statistics], reference_length: float) -> float:
-    total = 0.0
-    for order in range(ORDER):
-        ngrams = sum(part.totals[order] for part in parts)
-        # No n-gram of this order: the Python script divides by zero here, the Perl one adds nothing.
-        total += sum(part.info[order] for part in parts) / ngrams if ngrams else 0.0
+def _score(parts: list[Statistics], totals: Sequence[int], reference_length: float) -> float:
+    # No n-gram of an order: the Python script divides by zero here, the Perl one adds nothing.
+    orders = (sum(part.info[order] for part in parts) / total for order, total in enumerate(totals) if total)
     ratio = sum(part.length for part in parts) / reference_length
-    if ratio >= 1:
-        return total
-    return total * math.exp(-_BETA * math.log(ratio) ** 2) if ratio > 0 else 0.0
+    if ratio <= 0:
+        return 0.0
+    return sum(orders) * math.exp(-_BETA * math.log(min(1.0, ratio)) ** 2)
 
 
 def segments(tokens: Tokens) -> list[float]:
@@ -105,5 +104,5 @@ def segments(tokens: Tokens) -> list[float]:
     found = []
     for hypothesis, references in zip(tokens.hypotheses, tokens.references, strict=True):
         one = Tokens((hypothesis,), (references,))
-        found.append(pymteval(statistics(one, information(one, quirk=False), signed=True)))
+        found.append(pymteval(statistics(one, information(one, quirk=False))))
     return found

@@ -33,7 +33,7 @@ def traced(table: Table, reference: Sequence[str], hypothesis: Sequence[str], co
 
     >>> table = Table("a b c".split())
     >>> traced(table, "a b c".split(), "a x c c".split(), table.columns("a x c c".split())).steps
-    '=SI='
+    '=IS='
     """
     row, column = len(reference), len(hypothesis)
     value, steps = columns[-1][2], []

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 
 from fallow.errors import unknown
 from fallow.evaluate.metrics import computations as by
+from fallow.evaluate.metrics import prepare
 from fallow.evaluate.metrics import tokenizers as cut
+from fallow.evaluate.metrics.corpus import Tokenizer
 from fallow.evaluate.metrics.metric import Metric
+from fallow.evaluate.metrics.treebank import treebank, treebank_lower
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,7 +22,10 @@ class Profile:
 
     metrics: tuple[Metric, ...]
     prepare: Callable[[str], str] = str
-    """What the script does to every text before any metric."""
+    """What the script does to a hypothesis before any metric."""
+
+    prepare_reference: Callable[[str], str] = str
+    """What it does to a reference."""
 
     max_references: int = 0
     """The script reads this many references of each input; 0: all."""
@@ -37,7 +43,46 @@ class Profile:
 
 
 _EMPTY = "a missing reference is a line of length 0, which may be the closest"
-_BEST = "0 to 100"
+_TERCOM = "tercom 0.7.25, without case: edits by mean reference lengths, both summed over texts"
+_MINIMA = "mean over texts of the lowest pyter rate, an empty reference counts 1"
+_CHRF = "chrF++ of GenerationEval: characters to 6, words to 2, beta 2"
+_FILE_METEOR = "METEOR 1.5 (-l en -norm), final score from files"
+
+
+def _besides(tokenizer: Tokenizer) -> tuple[Metric, ...]:
+    """What the challenges on triples do not report."""
+    where = "blanks cut tokens, lower case" if tokenizer is cut.tercom_words else "NLTK words, lower case"
+    return (
+        Metric(
+            key="nist",
+            compute=by.plain_nist(tokenizer),
+            variant=f"NIST of the Python version in e2e-metrics, 5-grams; {where}",
+            scale="0 up",
+            official=False,
+        ),
+        Metric(
+            key="rouge_l",
+            compute=by.plain_rouge_l(tokenizer),
+            variant=f"coco-caption: best precision, best recall, beta 1.2; {where}, punctuation kept",
+            official=False,
+        ),
+        Metric(
+            key="cider",
+            compute=by.plain_cider(tokenizer),
+            variant=f"coco-caption CIDEr-D, sigma 6, frequencies of these references; {where}, punctuation kept",
+            scale="0 to 10",
+            official=False,
+        ),
+        Metric(key="chrf", compute=by.chrf_plus_plus, variant=_CHRF, official=False),
+        Metric(
+            key="ter_webnlg2020",
+            compute=by.mean_of_minima(tokenizer),
+            variant=f"{_MINIMA}; {where}",
+            scale="0 up",
+            official=False,
+        ),
+    )
+
 
 E2E = Profile(
     name="e2e",
@@ -55,6 +100,22 @@ E2E = Profile(
             scale="0 up",
         ),
         Metric(
+            key="meteor",
+            compute=by.caption_meteor,
+            variant="METEOR 1.5 (-l en -norm), aggregated, on Penn Treebank tokens without punctuation",
+        ),
+        Metric(
+            key="rouge_l",
+            compute=by.caption_rouge_l,
+            variant="coco-caption: best precision, best recall, beta 1.2, on Penn Treebank tokens without punctuation",
+        ),
+        Metric(
+            key="cider",
+            compute=by.caption_cider,
+            variant="coco-caption CIDEr-D, sigma 6, frequencies of these references, on the same tokens as rouge_l",
+            scale="0 to 10",
+        ),
+        Metric(
             key="bleu_pymteval",
             compute=by.python_bleu,
             variant="Python version in e2e-metrics (option -p), lower case",
@@ -65,20 +126,29 @@ E2E = Profile(
             variant="Python version in e2e-metrics (option -p), 5-grams, lower case, mean reference length by input",
             scale="0 up",
         ),
+        Metric(key="ter", compute=by.tercom(cut.e2e_perl), variant=f"{_TERCOM}; mteval-v13a tokens", official=False),
+        Metric(key="chrf", compute=by.chrf_plus_plus, variant=_CHRF, official=False),
     ),
 )
 
 WEBNLG2017 = Profile(
     name="webnlg2017",
     script="automatic evaluation of the WebNLG challenge 2017",
+    prepare=prepare.hypothesis,
+    prepare_reference=prepare.reference,
     max_references=3,
     metrics=(
         Metric(
             key="bleu",
             compute=by.multi_bleu(cut.blanks_lower),
             variant=f"multi-bleu.perl -lc, at most 3 references; {_EMPTY}",
-            scale=_BEST,
+            scale="0 to 100",
         ),
+        Metric(key="meteor", compute=by.file_meteor(), variant=f"{_FILE_METEOR}, at most 3 references"),
+        Metric(
+            key="ter", compute=by.tercom(cut.tercom_words), variant=f"{_TERCOM}; at most 3 references", scale="0 up"
+        ),
+        *_besides(cut.tercom_words),
     ),
 )
 
@@ -90,8 +160,28 @@ WEBNLG2020 = Profile(
             key="bleu",
             compute=by.multi_bleu(cut.mteval13a_bytes),
             variant=f"multi-bleu-detok.perl (mteval-v13a tokens), case kept; {_EMPTY}",
-            scale=_BEST,
+            scale="0 to 100",
         ),
+        Metric(
+            key="meteor",
+            compute=by.file_meteor(tokenizer=treebank),
+            variant=f"{_FILE_METEOR} of NLTK words (sentences cut by rule)",
+        ),
+        Metric(key="chrf", compute=by.chrf_plus_plus, variant=_CHRF),
+        Metric(
+            key="ter_webnlg2020",
+            compute=by.mean_of_minima(treebank),
+            variant=f"{_MINIMA}; NLTK words (sentences cut by rule), case kept. The script prints it as TER",
+            scale="0 up",
+        ),
+        Metric(
+            key="ter",
+            compute=by.tercom(treebank_lower),
+            variant=f"{_TERCOM}; NLTK words (sentences cut by rule)",
+            scale="0 up",
+            official=False,
+        ),
+        *_besides(treebank_lower)[:3],
     ),
 )
 
@@ -104,8 +194,13 @@ DART = Profile(
             key="bleu",
             compute=by.multi_bleu(cut.blanks),
             variant=f"multi-bleu.perl, case kept, at most 3 references; {_EMPTY}",
-            scale=_BEST,
+            scale="0 to 100",
         ),
+        Metric(key="meteor", compute=by.file_meteor(8), variant=f"{_FILE_METEOR}, at most 3 references and 5 empty"),
+        Metric(
+            key="ter", compute=by.tercom(cut.tercom_words), variant=f"{_TERCOM}; at most 3 references", scale="0 up"
+        ),
+        *_besides(cut.tercom_words),
     ),
 )
 

@@ -84,7 +84,7 @@ def ptb(text: str) -> list[str]:
     """The tokens of one line that stands alone.
 
     >>> ptb("It's a 5-star (or 1/2?) pub near Mr. Hu's, for less than 20.")
-    ['it', "'s", 'a', '5-star', '-lrb-', 'or', '1/2', '?', '-rrb-', 'pub', 'near', 'mr.', 'hu', "'s", ...]
+    ['it', "'s", 'a', '5-star', '-lrb-', 'or', '1/2', '-rrb-', 'pub', 'near', 'mr.', 'hu', "'s", 'for', ...]
     """
     return _line(text, (), 0)
 

@@ -23,6 +23,9 @@ _abbreviations = (
     "ppte pptes ppty pptys pres prof profs pte ptes pty ptys pvt rd rep reps rev rt sen sens sep sept seq sfc sgt "
     "spc sq sr st ste supt supts sys tel tenn thu thurs treas tue tues univ va vs vt wed wis wisc wm wyo"
 )
+ABBREVIATIONS = tuple(_abbreviations.split())
+"""Words that keep their full stop, whatever the case."""
+
 _STATES = ("Ark", "Az", "Del", "Ill", "La", "Mass", "Miss", "Ore", "Pa", "Tex", "Wash")
 _BEFORE_NUMBERS = ("art", "ca", "fig", "figs", "no", "nos", "op", "pp", "prop")
 
@@ -174,7 +177,7 @@ RULES = (
     _rule(r"[A-Za-z]\.", ahead=f"(?!{END})"),
     _rule(r"[A-Za-z](?:\.[A-Za-z])+\.|[Pp][Hh]\.[Dd]\."),
     _rule(rf"(?:{_WORD}|{_JOINED}|{_HYPHENED}|{_NAME})\.", ahead="(?=[,;:])"),
-    _rule(rf"(?:{'|'.join(map(_capital, _STATES))}|(?i:{'|'.join(_abbreviations.split())}))\."),
+    _rule(rf"(?:{'|'.join(map(_capital, _STATES))}|(?i:{'|'.join(ABBREVIATIONS)}))\."),
     _rule(rf"(?i:{'|'.join(_BEFORE_NUMBERS)})\.", ahead=r"(?=\s?[0-9])"),
     # Numbers.
     _rule(rf"[-+]?{_NUMBER}"),

@@ -91,7 +91,7 @@ def score(
     """
     chosen = find(profile)
     metrics = [chosen.metric(key) for key in dict.fromkeys(only)] if only is not None else list(chosen.metrics)
-    corpus = build(hypotheses, references, chosen.prepare, chosen.max_references)
+    corpus = build(hypotheses, references, chosen.prepare, chosen.prepare_reference, chosen.max_references)
     values: dict[str, float] = {}
     parts: dict[str, Sequence[float]] = {}
     absent: dict[str, str] = {}

@@ -85,6 +85,11 @@ def blanks_lower(text: str) -> list[str]:
     return blanks(lower_ascii(text))
 
 
+def tercom_words(text: str) -> list[str]:
+    """As `blanks`, every letter in lower case (tercom without -s)."""
+    return blanks(text.lower())
+
+
 def mteval13a_bytes(text: str) -> list[str]:
     """As `mteval13a`, cut at ASCII white space (multi-bleu-detok)."""
     return mteval13a(text, ascii_blanks=True)
