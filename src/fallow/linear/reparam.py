@@ -10,7 +10,7 @@ from fallow.linear.inputs import Site, dense_weight, stock_layer
 from fallow.linear.kernels.library import library
 from fallow.linear.kernels.structure import make_structure, serves
 from fallow.linear.operands import Operands, assemble
-from fallow.linear.paths import KERNEL_PATHS, path_of, usual_path
+from fallow.linear.paths import KERNEL_PATHS, LEAN_PATHS, path_of, usual_path
 from fallow.linear.paths.low_rank import low_rank
 from fallow.linear.shares import local, share_of, whole
 from fallow.linear.terms import Chosen, Terms
@@ -18,6 +18,10 @@ from fallow.supports import Support
 
 Zeros = Literal["fill", "keep"]
 """What merging does where the base is zero and the update is not: let the update in, or leave it out."""
+
+
+_NONE = torch.empty(0, dtype=torch.int32)
+"""Tells the kernels to derive the structure in each pass."""
 
 
 class ReparamLinear(nn.Module):
@@ -28,8 +32,8 @@ class ReparamLinear(nn.Module):
     Parameters (absent ones are None): `base` (d_out, d_in), `low_rank_a` (rank, d_in), `low_rank_b` (d_out, rank; see
     `LowRank.rows`), `values` (nnz,), `bias` (d_out,). The support is two buffers, `row_pointers` and `columns`, that
     are not among the saved tensors: they follow from (seed, module name). Paths that use the compiled kernels add a
-    third one, `structure`. Entries outside the support do not exist, so nothing can make them non-zero: no
-    weight decay, no momentum, no second process.
+    third one, `structure`, which is empty where they derive it in each pass. Entries outside the support do not exist,
+    so nothing can make them non-zero: no weight decay, no momentum, no second process.
 
     >>> from fallow.linear import Base, Terms
     >>> site = Site("fc", shape=(2, 4), parts=(2,), transposed=False)
@@ -108,7 +112,8 @@ class ReparamLinear(nn.Module):
             return
         here = self.columns.device.type == "cpu" and library() is not None
         if here and serves(self.site.shape, self.columns, self.row_pointers):
-            self.structure = make_structure(self.site.shape, self.row_pointers, self.columns)
+            lean = self.path in LEAN_PATHS
+            self.structure = _NONE if lean else make_structure(self.site.shape, self.row_pointers, self.columns)
 
     def _apply(self, fn: Any, recurse: bool = True) -> "ReparamLinear":
         """What `to` and its like call. The structure stays on the CPU: it is dropped on the way to another device."""
@@ -167,23 +172,25 @@ class ReparamLinear(nn.Module):
     def operands(self) -> Operands:
         """The tensors, as an execution path wants them."""
         scale = 0.0 if self.terms.low_rank is None else self.terms.low_rank.alpha / self.terms.low_rank.rank
+        parameters, buffers = self._parameters, self._buffers  # a token at a time, the look-up of attributes would count
         return Operands(
             self.site.shape,
-            self.base,
-            self.low_rank_a,
-            self.low_rank_b,
+            parameters["base"],
+            parameters["low_rank_a"],
+            parameters["low_rank_b"],
             scale,
             self._scaled_values(),
-            self.row_pointers,
-            self.columns,
-            self.bias,
+            buffers["row_pointers"],
+            buffers["columns"],
+            parameters["bias"],
             () if self.terms.low_rank is None else self.terms.low_rank.rows,
-            self.structure,
+            buffers["structure"],
         )
 
     def _scaled_values(self) -> Tensor | None:
         factor = 1.0 if self.terms.sparse is None else self.terms.sparse.factor
-        return self.values if self.values is None or factor == 1.0 else factor * self.values
+        values = self._parameters["values"]
+        return values if values is None or factor == 1.0 else factor * values
 
     def forward(self, x: Tensor) -> Tensor:
         """X (..., d_in) -> (..., d_out), computed by the layer's path; under autocast in its type, as `nn.Linear`."""

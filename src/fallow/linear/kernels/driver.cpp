@@ -100,6 +100,9 @@ constexpr int PARTS = 4;
 // Rows are cut at multiples of 16, so that whole vectors are written wherever an engine's lanes end.
 constexpr int UNIT = 16;
 
+// Whether tokens are so few that copying values into another order would cost more than it saves.
+bool is_few(const Engine& tools, int64_t tokens) { return tokens <= 2 * tools.lanes; }
+
 struct Output {
   const float* bias;
   const float* start;
@@ -119,7 +122,7 @@ int forward(const Call& call, const float* x, int64_t x_stride, const Output& ou
   const Engine& tools = call.tools;
   const Structure& s = call.s;
   const Walk& walk = s.forward;
-  const bool few = tokens <= 2 * tools.lanes;  // copying values into another order would cost more than it saves
+  const bool few = is_few(tools, tokens);
   const Tiling tiling{tools.lanes, tools.vectors[s.kind], tokens};
   const int group = few ? 1 : walk.group, tiles = tiling.count();
   // Where tiles do not go round, rows are shared out as well; each part lays out its tile for itself.
@@ -231,10 +234,40 @@ int backward(const Call& call, const float* x, int64_t x_stride, const float* g,
   return FALLOW_OK;
 }
 
-bool belongs(const fallow_matrix& w, Structure* s) {
-  return read(w.structure, w.size, s) && s->d_out == w.d_out && s->d_in == w.d_in && s->nnz == w.nnz &&
-         w.row_begin[w.d_out] == w.nnz;
-}
+// The structure of a matrix: its own, or one that lives as long as the call. `walked` says whether its walks are needed.
+class Found {
+ public:
+  Found(const fallow_matrix& w, bool walked) {
+    code_ = w.row_begin[w.d_out] == w.nnz ? find(w, walked) : static_cast<int>(FALLOW_BAD_STRUCTURE);
+  }
+  ~Found() { std::free(made_.data); }
+  Found(const Found&) = delete;
+  Found& operator=(const Found&) = delete;
+  int code() const { return code_; }
+  const Structure& structure() const { return structure_; }
+
+ private:
+  int find(const fallow_matrix& w, bool walked) {
+    Structure& s = structure_;
+    if (w.size) {
+      const bool ours = read(w.structure, w.size, &s) && s.d_out == w.d_out && s.d_in == w.d_in && s.nnz == w.nnz;
+      return ours ? FALLOW_OK : FALLOW_BAD_STRUCTURE;
+    }
+    if (!engine(w.engine)) return FALLOW_BAD_STRUCTURE;
+    if (!walked) {
+      s.kind = MIXED, s.engine = w.engine, s.d_out = w.d_out, s.d_in = w.d_in, s.nnz = w.nnz;
+      return FALLOW_OK;
+    }
+    const int code = build(w.engine, w.d_out, w.d_in, w.row_begin, w.column, 0, &made_);
+    if (code != FALLOW_OK) return code;
+    return read(made_.data, made_.size, &s) ? FALLOW_OK : FALLOW_BAD_STRUCTURE;
+  }
+
+  Packed made_{nullptr, 0};
+  Structure structure_{};
+  int code_;
+};
+
 
 }  // namespace
 }  // namespace fallow
@@ -272,8 +305,10 @@ int fallow_structure_facts(const int32_t* structure, int64_t size, int32_t facts
 
 int fallow_forward(const fallow_matrix* w, const float* x, int64_t x_stride, const float* bias, const float* start, float* y,
                    int64_t y_stride, int64_t tokens, int threads) {
-  Structure s;
-  if (!belongs(*w, &s)) return FALLOW_BAD_STRUCTURE;
+  const bool few = !w->size && engine(w->engine) && is_few(*engine(w->engine), tokens);
+  const Found found(*w, !few);
+  if (found.code() != FALLOW_OK) return found.code();
+  const Structure& s = found.structure();
   if (tokens < 0 || tokens > MOST_TOKENS) return FALLOW_BAD_SIZE;
   if (tokens == 0) return FALLOW_OK;
   const Call call{*engine(s.engine), s, w->row_begin, w->column, w->values, std::max(threads, 1)};
@@ -284,8 +319,9 @@ int fallow_forward(const fallow_matrix* w, const float* x, int64_t x_stride, con
 
 int fallow_backward(const fallow_matrix* w, const float* x, int64_t x_stride, const float* g, int64_t g_stride, float* grad_x,
                     float* grad_values, float* grad_bias, int64_t tokens, int threads) {
-  Structure s;
-  if (!belongs(*w, &s)) return FALLOW_BAD_STRUCTURE;
+  const Found found(*w, tokens > 0);
+  if (found.code() != FALLOW_OK) return found.code();
+  const Structure& s = found.structure();
   if (tokens < 0 || tokens > MOST_TOKENS) return FALLOW_BAD_SIZE;
   if (grad_bias) std::memset(grad_bias, 0, static_cast<size_t>(s.d_out) * sizeof(float));
   if (tokens == 0) {

@@ -33,7 +33,8 @@ FALLOW_API int fallow_structure_build(int engine, int32_t d_out, int32_t d_in, c
                                       int group, int32_t** data, int64_t* size);
 FALLOW_API void fallow_structure_free(int32_t* data);
 
-// A support and its values, as both products want them. Sizes are checked against the structure.
+// A support and its values, as both products want them. Sizes are checked against the structure. Without one (size 0)
+// it is derived for each call that needs it, which costs little where entries are few, and nothing is kept.
 struct fallow_matrix {
   const int32_t* structure;
   int64_t size;  // of the structure, in int32
@@ -41,6 +42,7 @@ struct fallow_matrix {
   const int32_t* row_begin;
   const uint16_t* column;
   const float* values;
+  int32_t engine;  // for a matrix without a structure
 };
 
 // Facts of a structure: kind (0 mixed, 1 shared), rows that are walked together forward and back, engine.

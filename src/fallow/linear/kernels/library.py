@@ -29,6 +29,7 @@ class Matrix(ctypes.Structure):
         ("row_begin", ctypes.c_void_p),
         ("column", ctypes.c_void_p),
         ("values", ctypes.c_void_p),
+        ("engine", ctypes.c_int32),
     )
 
 

@@ -22,6 +22,9 @@ PATHS: dict[str, Path] = {"materialise": materialise, "factored": factored, "spa
 KERNEL_PATHS = frozenset({"factored", "sparse"})
 """Paths that use the compiled kernels, and so want the structure of a support. Only `sparse` cannot do without them."""
 
+LEAN_PATHS = frozenset({"factored"})
+"""Those of them that are for few entries: the kernels derive the structure in each pass, and nothing of it is kept."""
+
 
 _FEW = 0.005
 """Density up to which the products (tokens x entries) of the path `update` are smaller than building a matrix."""

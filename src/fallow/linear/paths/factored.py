@@ -21,9 +21,9 @@ _PIECE = 1 << 21
 def factored(x: Tensor, operands: Operands) -> Tensor:
     """Y = x base^T + scale (x A^T) B^T + x S^T + bias.
 
-    The sparse term is left to the compiled kernels where there are any. Without them it costs O(tokens * nnz) memory
-    traffic, in pieces of bounded size, so it wins where tokens or entries are few. Nothing of size d_out x d_in is ever
-    built.
+    The sparse term is left to the compiled kernels where there are any; they derive what they want to know of the
+    support in each pass, and keep nothing. Without them it costs O(tokens * nnz) memory traffic, in pieces of bounded
+    size, so it wins where tokens or entries are few. Nothing of size d_out x d_in is ever built.
     """
     if kernels_take(x, operands):
         return with_kernels(x, operands)

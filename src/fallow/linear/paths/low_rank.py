@@ -26,6 +26,8 @@ def low_rank(x: Tensor, operands: Operands) -> Tensor:
     assert operands.a_ri is not None
     assert operands.b_or is not None
     inner = operands.scale * functional.linear(x, operands.a_ri.to(x.dtype))
+    if not operands.rows:
+        return functional.linear(inner, operands.b_or.to(x.dtype))
     b, pieces, at = operands.b_or.to(x.dtype), [], 0
     for rows, inside, own in operands.blocks():
         pieces += [x.new_zeros(*x.shape[:-1], rows.start - at), functional.linear(inner[..., inside], b[own])]

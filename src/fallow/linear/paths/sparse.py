@@ -28,7 +28,10 @@ def kernels_take(x: Tensor, operands: Operands) -> bool:
 
 
 def with_kernels(x: Tensor, operands: Operands) -> Tensor:
-    """The sum of all terms; the other terms and the bias are added while the sparse product is written."""
+    """The sum of all terms; the other terms and the bias are added while the sparse product is written.
+
+    Where the structure of the support is empty, the kernels derive it in each pass.
+    """
     assert operands.values_n is not None
     assert operands.structure_s is not None
     assert operands.row_pointers_o is not None
