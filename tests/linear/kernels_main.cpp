@@ -76,6 +76,26 @@ void once(int engine) {
   for (int k = 0; k < nnz; k++) expect_near(grad_values.get()[k], right_values[k], "gradient of a value");
   for (int r = 0; r < rows; r++) expect_near(grad_bias.get()[r], right_bias[r], "gradient of the bias");
   failures += fallow_forward(&w, xs, x_stride, nullptr, nullptr, y.get(), rows, 0, threads) != FALLOW_OK;
+
+  fallow_matrix bare = w;  // without a structure, and one token with factors
+  bare.structure = nullptr, bare.size = 0, bare.engine = engine;
+  const int rank = 1 + below(9);
+  const Floats a(size_t(rank) * columns), b(size_t(rank) * rows), again(size_t(rows) * tokens), one(rows);
+  failures += fallow_forward(&bare, xs, x_stride, bias.get(), start.get(), again.get(), rows, tokens, threads) != FALLOW_OK;
+  for (size_t k = 0; k < size_t(rows) * tokens; k++) expect_near(again.get()[k], y.get()[k], "y without a structure");
+  failures += fallow_backward(&bare, xs, x_stride, gs, g_stride, grad_x.get(), grad_values.get(), grad_bias.get(), tokens,
+                              threads) != FALLOW_OK;
+  for (size_t k = 0; k < right_x.size(); k++) expect_near(grad_x.get()[k], right_x[k], "gradient of x without a structure");
+  failures += fallow_one_token(&bare, a.get(), b.get(), rank, 0.5f, xs, bias.get(), one.get(), threads) != FALLOW_OK;
+  std::vector<double> inner(rank);
+  for (int k = 0; k < rank; k++)
+    for (int c = 0; c < columns; c++) inner[k] += 0.5 * a.get()[k * columns + c] * xs[c];
+  for (int r = 0; r < rows; r++) {
+    double sum = bias.get()[r];
+    for (int k = 0; k < rank; k++) sum += b.get()[r * rank + k] * inner[k];
+    for (int32_t k = begin[r]; k < begin[r + 1]; k++) sum += double(values.get()[k]) * xs[column[k]];
+    expect_near(one.get()[r], sum, "one token");
+  }
   fallow_matrix other = w;
   other.d_in++;
   failures += fallow_forward(&other, xs, x_stride, nullptr, nullptr, y.get(), rows, tokens, threads) != FALLOW_BAD_STRUCTURE;

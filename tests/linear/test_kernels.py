@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fallow.errors import UserError
-from fallow.linear import ReparamLinear, Site, Sparse, Terms
+from fallow.linear import LowRank, ReparamLinear, Site, Sparse, Terms
 from fallow.linear.kernels import build
 from fallow.linear.kernels import library as loading
 from fallow.linear.kernels.operators import sparse_linear
@@ -88,6 +88,54 @@ def test_random_shapes_against_float64(
         torch.testing.assert_close(a.double(), b, rtol=1e-5, atol=1e-4)
     torch.set_num_threads(2)
     assert all(torch.equal(a, b) for a, b in zip(ours, results(support, *given_, structure), strict=True))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_without_a_structure_it_is_derived_in_each_pass(
+    engine: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(loading.ENVIRONMENT, engine)
+    torch.set_num_threads(threads)
+    nothing = torch.empty(0, dtype=torch.int32)
+    for kind, tokens in (("uniform", 1), ("uniform", 9), ("vector:4", 33), ("block:4", 0), ("uniform", 70)):
+        support = support_of(kind, 45, 210, 0.06, tokens)
+        given_ = operands_of(support, tokens, tokens)
+        kept = make_structure(support.shape, support.row_pointers, support.columns, engine=engine)
+        ours = results(support, *given_, nothing)
+        for a, b in zip(ours, expected(support, *given_), strict=True):
+            torch.testing.assert_close(a.double(), b, rtol=1e-5, atol=1e-4)
+        assert all(torch.equal(a, b) for a, b in zip(ours[1:], results(support, *given_, kept)[1:], strict=True))
+    x, values, backwards = torch.zeros(40, 210), torch.zeros(support.nnz), support.columns.int().flip(0)
+    with pytest.raises(ValueError, match="do not ascend, or lie outside"):
+        sparse_linear(x, values, nothing, support.row_pointers, backwards.to(torch.uint16))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("rows", "columns", "rank"), [(1, 1, 1), (7, 33, 5), (64, 48, 16), (301, 517, 130)])
+def test_one_token_in_one_call(
+    engine: str, rows: int, columns: int, rank: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(loading.ENVIRONMENT, engine)
+    terms = Terms(
+        low_rank=LowRank(rank=rank, alpha=0.75 * rank, key=Key(1)),
+        sparse=Sparse(kind=kind_of("uniform"), density=0.3, key=Key(0), parts=(rows,)),
+    )
+    site = Site("fc", (rows, columns), (rows,), False)
+    layer = ReparamLinear.from_layer(nn.Linear(columns, rows), site, terms, "factored")
+    nn.init.normal_(layer.low_rank_b)
+    assert layer.structure.numel() == 0
+    right = layer.effective_weight().detach().double()
+    for dtype, bound in ((torch.float32, 2e-4), (torch.bfloat16, 5e-2)):
+        x = torch.randn(1, 1, columns).to(dtype)
+        with torch.no_grad():
+            y = layer(x)
+            with FlopCounterMode(display=False) as counter:
+                seen = layer(x)
+        assert y.dtype == dtype and y.shape == (1, 1, rows)
+        torch.testing.assert_close(y.double(), x.double() @ right.t() + layer.bias.double(), rtol=bound, atol=bound)
+        torch.testing.assert_close(y, seen, rtol=bound, atol=bound)
+        assert counter.get_total_flops() == 2 * (rank * (rows + columns) + layer.values.numel())
 
 
 def test_a_support_decides_how_it_is_walked() -> None:

@@ -172,7 +172,10 @@ class ReparamLinear(nn.Module):
     def operands(self) -> Operands:
         """The tensors, as an execution path wants them."""
         scale = 0.0 if self.terms.low_rank is None else self.terms.low_rank.alpha / self.terms.low_rank.rank
-        parameters, buffers = self._parameters, self._buffers  # a token at a time, the look-up of attributes would count
+        parameters, buffers = (
+            self._parameters,
+            self._buffers,
+        )  # a token at a time, the look-up of attributes would count
         return Operands(
             self.site.shape,
             parameters["base"],

@@ -317,6 +317,31 @@ int fallow_forward(const fallow_matrix* w, const float* x, int64_t x_stride, con
   return forward(call, x, x_stride, out, tokens);
 }
 
+int fallow_one_token(const fallow_matrix* w, const float* a, const float* b, int32_t rank, float scale, const float* x,
+                     const float* bias, float* y, int threads) {
+  const Found found(*w, false);
+  if (found.code() != FALLOW_OK) return found.code();
+  if (rank < 0) return FALLOW_BAD_SIZE;
+  const Structure& s = found.structure();
+  const Call call{*engine(s.engine), s, w->row_begin, w->column, w->values, std::max(threads, 1)};
+  Scratch inner(rank);
+  if (!inner.get()) return FALLOW_NO_MEMORY;
+  const auto parts_of = [&](int rows, int64_t numbers) {
+    return Ranges{rows, numbers < 32768 ? 1 : std::min(rows, call.threads * PARTS)};
+  };
+  std::memset(inner.get(), 0, sizeof(float) * static_cast<size_t>(rank));
+  const Ranges within = parts_of(rank, int64_t{rank} * s.d_in), rows = parts_of(s.d_out, int64_t{rank} * s.d_out + s.nnz);
+  parallel(call.threads, within.parts, [&](int part, int) {
+    call.tools.dots(a, s.d_in, x, scale, inner.get(), within.begin(part), within.end(part));
+  });
+  parallel(call.threads, rows.parts, [&](int part, int) {
+    const int first = rows.begin(part), last = rows.end(part);
+    one_token(call.row_begin, call.column, call.values, x, bias, nullptr, y, first, last);
+    call.tools.dots(b, rank, inner.get(), 1.0f, y, first, last);
+  });
+  return FALLOW_OK;
+}
+
 int fallow_backward(const fallow_matrix* w, const float* x, int64_t x_stride, const float* g, int64_t g_stride, float* grad_x,
                     float* grad_values, float* grad_bias, int64_t tokens, int threads) {
   const Found found(*w, tokens > 0);

@@ -37,6 +37,9 @@ struct Engine {
 
   // sums[r] += sum over tokens of g[r], rows first to last.
   void (*row_sums)(int vectors, const float* g, float* sums, int first, int last);
+
+  // y[r] += scale * (row r of a dense matrix, times x), rows first to last.
+  void (*dots)(const float* matrix, int columns, const float* x, float scale, float* y, int first, int last);
 };
 
 // Engines by number, best last; null where the compiler or the processor has none.

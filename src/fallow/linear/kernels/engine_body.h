@@ -1,6 +1,7 @@
 // One engine: every kernel for each width of tile. The including file sets FALLOW_ENGINE (its namespace), LANES,
 // VECTORS_MIXED and VECTORS_SHARED (vectors of a full tile), and MAX_GROUP.
 #pragma once
+#include "factors.h"
 #include "gradient.h"
 #include "product.h"
 #include "relayout.h"
@@ -93,5 +94,6 @@ static void row_sums(int vectors, const float* g, float* sums, int first, int la
                                   FALLOW_ENGINE::gradient,                          \
                                   FALLOW_ENGINE::gradient_shared,                   \
                                   FALLOW_ENGINE::stored,                            \
-                                  FALLOW_ENGINE::row_sums};                         \
+                                  FALLOW_ENGINE::row_sums,                          \
+                                  FALLOW_ENGINE::dots};                             \
   }

@@ -52,6 +52,11 @@ FALLOW_API int fallow_structure_facts(const int32_t* structure, int64_t size, in
 FALLOW_API int fallow_forward(const fallow_matrix* w, const float* x, int64_t x_stride, const float* bias, const float* start,
                               float* y, int64_t y_stride, int64_t tokens, int threads);
 
+// y_o = scale * B_or (A_ri x_i) + W x_i + bias_o for one token; bias may be null. One call, since for a small layer calls are most
+// of the time that a token takes.
+FALLOW_API int fallow_one_token(const fallow_matrix* w, const float* a, const float* b, int32_t rank, float scale, const float* x,
+                                const float* bias, float* y, int threads);
+
 // From g_to: grad_x_ti = g W (rows d_in apart), grad_values_n at the support, grad_bias_o; each is left out when its pointer is
 // null.
 FALLOW_API int fallow_backward(const fallow_matrix* w, const float* x, int64_t x_stride, const float* g, int64_t g_stride,

@@ -66,6 +66,8 @@ class Library:
         self.structure_facts.argtypes = [pointer, int64, pointer]
         self.forward = found.fallow_forward
         self.forward.argtypes = [pointer, pointer, int64, pointer, pointer, pointer, int64, int64, integer]
+        self.one_token = found.fallow_one_token
+        self.one_token.argtypes = [pointer, pointer, pointer, int32, ctypes.c_float, pointer, pointer, pointer, integer]
         self.backward = found.fallow_backward
         self.backward.argtypes = [pointer, pointer, int64, pointer, int64, pointer, pointer, pointer, int64, integer]
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 from torch.utils.flop_counter import register_flop_formula
 
 from fallow.linear.kernels.library import Library, Matrix, check, library
@@ -48,8 +49,18 @@ def sparse_linear(
         start_to: added to the product, as the other terms of a weight give it; saves a pass over memory.
     """
     inputs = (x_ti, values_n, structure_s, row_pointers_o, columns_n, bias_o, start_to)
-    y_to: Tensor = _SparseLinear.apply(*inputs) if torch.is_grad_enabled() else torch.ops.fallow.sparse_linear(*inputs)
+    if torch.is_grad_enabled():
+        y_to: Tensor = _SparseLinear.apply(*inputs)
+    elif traced():
+        y_to = torch.ops.fallow.sparse_linear(*inputs)
+    else:
+        y_to = _forward(*inputs)  # for few tokens the way through the dispatcher would count
     return y_to
+
+
+def traced() -> bool:
+    """Whether a compiler or a counter wants to see operators."""
+    return torch.compiler.is_compiling() or is_in_torch_dispatch_mode()
 
 
 class _SparseLinear(torch.autograd.Function):
@@ -74,6 +85,45 @@ class _SparseLinear(torch.autograd.Function):
         return found[0], found[1], None, None, None, found[2], grad_to if needs_start else None
 
 
+def one_token(
+    x_i: Tensor,
+    values_n: Tensor,
+    structure_s: Tensor,
+    row_pointers_o: Tensor,
+    columns_n: Tensor,
+    bias_o: Tensor | None,
+    a_ri: Tensor,
+    b_or: Tensor,
+    scale: float,
+) -> Tensor:
+    """y_o = scale * B (A x) + S x + bias of one token, all in one call; without gradients.
+
+    Of a small layer most of the time for a token is spent between the products, not in them.
+    """
+    kernels, shape = _kernels(), (row_pointers_o.shape[0] - 1, x_i.shape[-1])
+    a_ri, b_or, x_ti = _plain(a_ri), _plain(b_or), _by_rows(x_i.view(1, -1))
+    _expect(a_ri.shape[1:] == shape[1:] and b_or.shape == (shape[0], a_ri.shape[0]), "factors", a_ri)
+    _expect(bias_o is None or bias_o.shape[0] == shape[0], "bias", bias_o)
+    bias_o = None if bias_o is None else _plain(bias_o)
+    matrix, held = _matrix(kernels, x_ti, values_n, structure_s, row_pointers_o, columns_n)
+    y_o = x_ti.new_empty(shape[0])
+    check(
+        kernels.one_token(
+            ctypes.byref(matrix),
+            a_ri.data_ptr(),
+            b_or.data_ptr(),
+            a_ri.shape[0],
+            scale,
+            x_ti.data_ptr(),
+            None if bias_o is None else bias_o.data_ptr(),
+            y_o.data_ptr(),
+            torch.get_num_threads(),
+        )
+    )
+    del held
+    return y_o if x_i.dtype is torch.float32 else y_o.to(x_i.dtype)
+
+
 def _forward(
     x_ti: Tensor,
     values_n: Tensor,
@@ -87,8 +137,8 @@ def _forward(
     kernels, x_ti = _kernels(), _by_rows(x_ti)
     d_out = row_pointers_o.shape[0] - 1
     y_to = x_ti.new_empty(x_ti.shape[0], d_out)
-    bias_o = None if bias_o is None else bias_o.float().contiguous()
-    start_to = None if start_to is None else start_to.float().contiguous()
+    bias_o = None if bias_o is None else _plain(bias_o)
+    start_to = None if start_to is None else _plain(start_to)
     _expect(bias_o is None or bias_o.shape[0] == d_out, "bias", bias_o)
     _expect(start_to is None or start_to.shape == y_to.shape, "start", start_to)
     matrix, held = _matrix(kernels, x_ti, values_n, structure_s, row_pointers_o, columns_n)
@@ -106,7 +156,7 @@ def _forward(
         )
     )
     del held
-    return y_to.to(dtype)
+    return y_to if dtype is torch.float32 else y_to.to(dtype)
 
 
 def _backward(
@@ -188,7 +238,7 @@ def _matrix(
     _expect(row_pointers_o.dtype == torch.int32, "row pointers", row_pointers_o)
     _expect(columns_n.dtype == torch.uint16, "columns", columns_n)
     _expect(structure_s.dtype == torch.int32, "structure", structure_s)
-    held = tuple(t.contiguous() for t in (structure_s, row_pointers_o, columns_n, values_n.float()))
+    held = (structure_s.contiguous(), row_pointers_o.contiguous(), columns_n.contiguous(), _plain(values_n))
     structure_s, row_pointers_o, columns_n, values_n = held
     matrix = Matrix(
         structure_s.data_ptr() or None,
@@ -207,10 +257,16 @@ def _matrix(
 def _by_rows(x: Tensor) -> Tensor:
     """A matrix whose rows the kernels can read: fp32, columns side by side, at the address of a float."""
     _expect(x.dtype in FLOATS and x.dim() == 2, "activations", x)
+    if x.dtype is torch.float32 and x.is_contiguous() and not x.data_ptr() % 4:
+        return x
     x = x.float()
     if (x.shape[1] > 1 and x.stride(1) != 1) or x.stride(0) < x.shape[1] or x.data_ptr() % 4:
         return x.clone(memory_format=torch.contiguous_format)
     return x
+
+
+def _plain(x: Tensor) -> Tensor:
+    return x if x.dtype is torch.float32 and x.is_contiguous() else x.float().contiguous()
 
 
 def _expect(holds: bool, what: str, tensor: Tensor | None) -> None:

@@ -64,7 +64,7 @@ bool columns_are_shared(int d_out, const int32_t* begin, const uint16_t* column)
     const int first = row & ~3;
     const size_t count = begin[row + 1] - begin[row];
     if (count != static_cast<size_t>(begin[first + 1] - begin[first])) return false;
-    if (std::memcmp(column + begin[row], column + begin[first], count * sizeof(uint16_t))) return false;
+    if (count && std::memcmp(column + begin[row], column + begin[first], count * sizeof(uint16_t))) return false;
   }
   return true;
 }
