@@ -1,4 +1,4 @@
-r"""BLEU (Papineni et al., 2002), as three official scripts compute it.
+r"""BLEU (Papineni et al., 2002), as four official scripts compute it.
 
     BLEU = BP (prod_{n=1..4} p_n)^(1/4),     p_n = hits_n / total_n,     BP = min(1, exp(1 - r / c))
 
@@ -75,6 +75,24 @@ def mteval(counts: Statistics) -> float:
         smoothed.append(1.0 if total == 0 else hits or 0.5**halvings)
     penalty = min(0.0, 1 - counts.reference_length / counts.length)
     return math.exp(penalty) * math.exp(_mean_log(smoothed, [max(1, total) for total in counts.totals]))
+
+
+def nltk(parts: Sequence[Statistics]) -> float:
+    """As NLTK's corpus_bleu with smoothing method 3: the k-th order without a hit counts as 2^-k hits.
+
+    Differs from mteval-v13a for texts shorter than an order, which count as one n-gram that misses, and where no token
+    is right, which is 0.
+    """
+    counts = added(parts)
+    if not counts.hits[0]:
+        return 0.0
+    totals = [sum(max(1, part.totals[order]) for part in parts) for order in range(ORDER)]
+    smoothed, halvings = [], 0
+    for hits in counts.hits:
+        halvings += hits == 0
+        smoothed.append(hits or 0.5**halvings)
+    penalty = min(0.0, 1 - counts.reference_length / counts.length)
+    return math.exp(penalty + _mean_log(smoothed, totals))
 
 
 def pymteval(counts: Statistics, smoothing: float = 0.0) -> float:

@@ -42,6 +42,11 @@ def multi_bleu(tokenizer: Tokenizer) -> Compute:
     return compute
 
 
+def nltk_bleu(tokenizer: Tokenizer) -> Compute:
+    """NLTK's corpus BLEU after a tokenizer; empty references are left out."""
+    return lambda corpus, segments: Measured(bleu.nltk(_bleu_statistics(corpus, tokenizer)))
+
+
 def mteval_nist(corpus: Corpus, segments: bool) -> Measured:
     """mteval-v13a of e2e-metrics; the scores of segments are by its Python version, as in the official file."""
     value = nist.mteval(_nist_statistics(corpus, cut.e2e_perl, quirk=True))

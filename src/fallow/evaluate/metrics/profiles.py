@@ -126,7 +126,13 @@ E2E = Profile(
             variant="Python version in e2e-metrics (option -p), 5-grams, lower case, mean reference length by input",
             scale="0 up",
         ),
-        Metric(key="ter", compute=by.tercom(cut.e2e_perl), variant=f"{_TERCOM}; mteval-v13a tokens", official=False),
+        Metric(
+            key="ter",
+            compute=by.tercom(cut.e2e_perl),
+            variant=f"{_TERCOM}; mteval-v13a tokens",
+            scale="0 up",
+            official=False,
+        ),
         Metric(key="chrf", compute=by.chrf_plus_plus, variant=_CHRF, official=False),
     ),
 )
@@ -161,6 +167,11 @@ WEBNLG2020 = Profile(
             compute=by.multi_bleu(cut.mteval13a_bytes),
             variant=f"multi-bleu-detok.perl (mteval-v13a tokens), case kept; {_EMPTY}",
             scale="0 to 100",
+        ),
+        Metric(
+            key="bleu_nltk",
+            compute=by.nltk_bleu(treebank),
+            variant="NLTK's corpus_bleu, smoothing of method 3, NLTK words (sentences cut by rule), case kept",
         ),
         Metric(
             key="meteor",

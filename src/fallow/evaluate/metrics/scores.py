@@ -1,6 +1,6 @@
 """Scores of generated texts against references, equal to those of the official scripts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +68,7 @@ def score(
     *,
     only: Sequence[str] | None = None,
     segments: bool = False,
+    progress: Callable[[str], None] | None = None,
 ) -> Scores:
     """Score texts as the official script of a data set does.
 
@@ -81,6 +82,7 @@ def score(
             reference file.
         only: metrics to compute; all of the profile by default. Fewer are faster.
         segments: also the score of each hypothesis, where the official script gives one.
+        progress: called with the name of each metric before it is computed.
 
     Raises:
         UserError: no such profile or metric, numbers that differ, a hypothesis without a reference, no text at all.
@@ -96,6 +98,8 @@ def score(
     parts: dict[str, Sequence[float]] = {}
     absent: dict[str, str] = {}
     for metric in metrics:
+        if progress is not None:
+            progress(metric.key)
         try:
             measured = metric.compute(corpus, segments)
         except AbsentError as reason:
