@@ -47,7 +47,7 @@ def test_text_names_profile_and_variants(files: list[str], capsys: pytest.Captur
 
 def test_segments_and_only(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "segments.jsonl"
-    only = ["--only", "ter", "bleu", "--segments", str(path), "--json"]
+    only = ["--metrics", "ter", "bleu", "--segments", str(path), "--json"]
     assert main(["score", "--profile", "dart", *files, *only]) == 0
     found = json.loads(capsys.readouterr().out)
     assert set(found["scores"]) == {"ter", "bleu"} and "segments" not in found
@@ -61,7 +61,7 @@ def test_mistakes_are_one_line(files: list[str], tmp_path: Path, capsys: pytest.
     for arguments, words in (
         (["--profile", "dart", *files], "they must agree"),
         (["--profile", "darts", *files], "dart"),
-        (["--profile", "dart", *files, "--only", "blue"], 'Did you mean "bleu"'),
+        (["--profile", "dart", *files, "--metrics", "blue"], 'Did you mean "bleu"'),
         (["--profile", "dart", *files, "--segments", str(tmp_path)], "is a folder"),
     ):
         assert main(["score", *arguments]) == 2

@@ -26,7 +26,7 @@ class Args:
       fallow score --profile e2e --hypotheses outputs.txt --references references.txt
       fallow score --profile e2e --hypotheses tgen.tsv --references testset_w_refs.csv --json
       fallow score --profile webnlg2017 --hypotheses out.txt --references ref0.txt ref1.txt ref2.txt
-      fallow score --profile dart --hypotheses out.txt --references ref*.txt --only bleu ter --segments segments.jsonl
+      fallow score --profile dart --hypotheses out.txt --references ref*.txt --metrics bleu ter --segments segments.jsonl
     """
 
     profile: Literal["e2e", "webnlg2017", "webnlg2020", "dart"]
@@ -38,7 +38,7 @@ class Args:
     references: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FILE ...")]
     """What people wrote."""
 
-    only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="METRIC ...")] = ()
+    metrics: Annotated[tuple[str, ...], tyro.conf.arg(metavar="METRIC ...")] = ()
     """Compute these metrics, such as bleu nist. By default all of the profile."""
 
     segments: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
@@ -58,7 +58,7 @@ def run(args: Args) -> int:
     from fallow.evaluate.metrics.texts import read
 
     chosen = find(args.profile)
-    for key in args.only:
+    for key in args.metrics:
         chosen.metric(key)
     output = Path(args.segments) if args.segments else None
     if output is not None and output.is_dir():
@@ -66,7 +66,7 @@ def run(args: Args) -> int:
     hypotheses, references = read(Path(args.hypotheses), [Path(path) for path in args.references])
     progress = _progress if sys.stderr.isatty() else None
     found = score(
-        args.profile, hypotheses, references, only=args.only or None, segments=output is not None, progress=progress
+        args.profile, hypotheses, references, only=args.metrics or None, segments=output is not None, progress=progress
     )
     if progress is not None:
         print("\r\033[K", end="", file=sys.stderr, flush=True)
