@@ -26,7 +26,7 @@ class Args:
       fallow score --profile e2e --hypotheses outputs.txt --references references.txt
       fallow score --profile e2e --hypotheses tgen.tsv --references testset_w_refs.csv --json
       fallow score --profile webnlg2017 --hypotheses out.txt --references ref0.txt ref1.txt ref2.txt
-      fallow score --profile dart --hypotheses out.txt --references ref*.txt --metrics bleu ter --segments segments.jsonl
+      fallow score --profile dart --hypotheses out.txt --references ref*.txt --metrics bleu ter --segments s.jsonl
     """
 
     profile: Literal["e2e", "webnlg2017", "webnlg2020", "dart"]
