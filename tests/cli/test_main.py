@@ -129,7 +129,8 @@ def test_list_and_show(capsys) -> None:
     assert main(["recipes", "list", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     names = [row["name"] for row in rows]
-    assert "spdf-demo" in names and names == sorted(names)
+    assert "spdf-demo" in names
+    assert names == sorted(names, key=lambda name: (not name.endswith("demo"), name))
     assert main(["recipes", "show", "spdf-demo", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["stages"][0]["name"] == "pretrain-dense"
 

@@ -179,3 +179,26 @@ def test_dart_as_published(shared: Shared) -> None:
     assert len(load(shared("nlg/dart/dart-v1.1.1-full-dev.json.gz"), "dart")) == 6980
     assert len(load(shared("nlg/dart/dart-v1.1.1-full-test.json.gz"), "dart")) == 12552
     assert train[0].context.count(" : ") >= 2
+
+
+def test_a_template_stands_around_every_context(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text('{"context": "Add {a}.", "target": "1"}\n{"context": "x", "target": "2"}\n')
+    settings = PairData(
+        format="jsonl", train=str(tmp_path / "train.jsonl"), context=16, template="You help.\n{context}\nAnswer:"
+    )
+    pairs = read_pairs(settings, "train", tmp_path)
+    assert [pair.context for pair in pairs] == ["You help.\nAdd {a}.\nAnswer:", "You help.\nx\nAnswer:"]
+    assert [pair.target for pair in pairs] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"template": "You help."}, r"template holds \{context\} 0 times, but it needs it once"),
+        ({"template": "{context} {context}"}, "2 times"),
+        ({"template": "{context}", "overflow": "cut"}, "overflow: cut would cut the template"),
+    ],
+)
+def test_templates_that_cannot_be(settings: dict[str, str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        PairData(format="embedded", context=16, **settings)

@@ -150,6 +150,10 @@ class PairData:
     references_field: str = "references"
     """JSONL only: a list of targets, used where the target field is absent."""
 
+    template: str = ""
+    """Text that each context is put into, at {context}: a system prompt, marks of turns. What a tuned model is asked
+    later must be written so, too. Empty: the context alone."""
+
     max_pairs: int = 0
     """Take at most this many training pairs, spread evenly over the file. 0 takes all."""
 
@@ -179,6 +183,13 @@ class PairData:
         for key, value in defaults.items():
             if self.format != "jsonl" and getattr(self, key) != value:
                 raise UserError(f"{key} has no effect with format {self.format}. Remove it, or write format: jsonl.")
+        if self.template and self.template.count("{context}") != 1:
+            raise UserError(
+                f"template holds {{context}} {self.template.count('{context}')} times, but it needs it once, where the "
+                "context goes. Write it there, or remove template."
+            )
+        if self.template and self.overflow == "cut":
+            raise UserError("overflow: cut would cut the template, too. Write overflow: drop, or remove template.")
         if self.overflow != "cut" and self.cut != "end":
             raise UserError(f"cut has no effect with overflow {self.overflow}. Remove it, or write overflow: cut.")
 

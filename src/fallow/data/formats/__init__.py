@@ -24,7 +24,7 @@ _HOMES = {
 
 
 def read_pairs(settings: PairData, role: Role, cache: Path) -> list[Pair]:
-    """The pairs of one role; an empty list when the settings name no file for it.
+    """The pairs of one role, in their template; an empty list when the settings name no file for it.
 
     Args:
         settings: format and files.
@@ -34,6 +34,14 @@ def read_pairs(settings: PairData, role: Role, cache: Path) -> list[Pair]:
     Raises:
         UserError: the file does not exist, or is not of this format.
     """
+    pairs = _read(settings, role, cache)
+    if not settings.template:
+        return pairs
+    before, after = settings.template.split("{context}")
+    return [Pair(f"{before}{pair.context}{after}", pair.target) for pair in pairs]
+
+
+def _read(settings: PairData, role: Role, cache: Path) -> list[Pair]:
     if settings.format == "embedded":
         return read_docstrings(role, cache)
     if not getattr(settings, role):
