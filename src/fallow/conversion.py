@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fallow.errors import UserError, nearest
-from fallow.linear import ReparamLinear, Site, linear_sites
+from fallow.linear import ReparamLinear, Site, Sparse, linear_sites
 from fallow.linear.cut import HEADS
 from fallow.linear.inputs import block_names
 from fallow.linear.paths import path_of
@@ -176,7 +176,7 @@ def convert(
     if pretrained:
         plan = {name: terms.unscaled() for name, terms in plan.items()}
     for name, terms in plan.items():  # sizes are checked before anything is changed
-        if terms.sparse is not None and not terms.sparse.num_entries(sites[name].shape[1]):
+        if isinstance(terms.sparse, Sparse) and not terms.sparse.num_entries(sites[name].shape[1]):
             d_out, d_in = sites[name].shape
             least = 1 / (d_out * d_in)
             raise UserError(
@@ -299,6 +299,55 @@ def guard(model: nn.Module) -> None:
     for name, replacement in _INSTEAD.items():
         if hasattr(model, name):
             vars(model)[name] = partial(replacement, model)  # unlike a bound method it survives pickle and deepcopy
+
+
+def planned(model: nn.Module, method: Method, *, targets: Sequence[str] = ()) -> list[str]:
+    """The layers that `convert` would change.
+
+    Raises:
+        UserError: as `convert`, for targets that match nothing.
+    """
+    return list(method.plan(match_targets(model, linear_sites(model), targets), Key(0)))
+
+
+def adopt(model: nn.Module, method: Method, *, targets: Sequence[str] = (), seed: int = 0) -> bool:
+    """Let a converted model go on with a method of the same terms: its factors and entries stay as they are.
+
+    What the method trains and what it drops in training may differ from before.
+
+    Args:
+        model: converted, perhaps pruned.
+        method: the new one.
+        targets: as in `convert`.
+        seed: noted with the model; nothing is drawn.
+
+    Returns:
+        Whether it could; nothing is changed if not.
+    """
+    record: Record | None = getattr(model, RECORD, None)
+    layers = reparam_layers(model)
+    if record is None or not method.goes_on:
+        return False
+    stock = linear_sites(model)
+    sites = {
+        name: layers[name].site if name in layers else stock[name]
+        for name, _ in model.named_modules()
+        if name in layers or name in stock
+    }
+    try:
+        plan = method.plan(match_targets(model, sites, targets), Key(seed))
+    except UserError:
+        return False
+    if plan.keys() != layers.keys() or not all(terms.goes_on(layers[name].terms) for name, terms in plan.items()):
+        return False
+    for name, terms in plan.items():
+        layers[name].terms = terms
+    parameters = dict(model.named_parameters())
+    for name in record.frozen:
+        parameters[name].requires_grad_(True)
+    frozen = _freeze(model, method)
+    setattr(model, RECORD, Record(method, tuple(targets), seed, record.path, frozen))
+    return True
 
 
 def match_targets(model: nn.Module, sites: dict[str, Site], targets: Iterable[str]) -> dict[str, Site]:

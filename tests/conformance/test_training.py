@@ -92,5 +92,5 @@ def test_accumulation_changes_nothing_but_rounding(name: str, tmp_path: Path) ->
     curves = [rates(tmp_path / str(micro)) for micro in (8, 4, 2)]
     assert curves[0] == curves[1] == curves[2]  # a step of the schedule is an update, not a micro-batch
     method = method_of(TRAINED[name].method, **TRAINED[name].settings)
-    ended = 1e-3 * Schedule().factor(STEPS - 1, STEPS, 2) * method.rate_factor(STEPS - 1)
+    ended = TRAINED[name].rate * Schedule().factor(STEPS - 1, STEPS, 2) * method.rate_factor(STEPS - 1)
     assert len(curves[0]) == STEPS and curves[0][-1] == pytest.approx(ended)

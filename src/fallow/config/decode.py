@@ -85,6 +85,8 @@ def check(settings: Any) -> None:
 
 def decode(annotation: Any, value: Any, place: Place) -> Any:
     """A value of the annotated type from a plain one."""
+    if value is None and _may_be_absent(annotation):
+        return None
     if choices := choices_of(annotation):
         return _choice(choices, value, place)
     origin = typing.get_origin(annotation)
@@ -106,6 +108,12 @@ def decode(annotation: Any, value: Any, place: Place) -> Any:
     if origin is dict or annotation is dict:
         return _dict(typing.get_args(annotation), value, place)
     return _scalar(annotation, value, place)
+
+
+def _may_be_absent(annotation: Any) -> bool:
+    """Whether None is a value of the type: a union with None, marked or not."""
+    bare = annotation.__origin__ if typing.get_origin(annotation) is typing.Annotated else annotation
+    return typing.get_origin(bare) in (typing.Union, types.UnionType) and type(None) in typing.get_args(bare)
 
 
 def _from_words(annotation: Any, words: Words, place: Place) -> Any:

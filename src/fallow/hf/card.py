@@ -63,7 +63,7 @@ def _method(stage: Plain, training: Plain) -> list[tuple[str, str]]:
     config = model.get("config") or {}
     begins = f"stage {model['stage']}" if model.get("stage") else model.get("path") or ""
     rows.append(("begins with", begins or f"random weights ({config.get('model_type', 'new model')})"))
-    rate = stage.get("optimizer", {}).get("lr")
+    rate = (stage.get("optimizer") or {}).get("lr")
     rows.append(("peak learning rate", "" if rate is None else f"{rate:g}"))
     rows.append(("global batch", _counted(stage.get("batch", {}).get("sequences"), "sequences")))
     rows.append(("updates", _counted(training.get("steps"), "")))
@@ -75,6 +75,12 @@ def _cost(training: Plain) -> list[tuple[str, str]]:
     counts, memory = training.get("counts", {}), training.get("memory", {})
     positions, nonzero = counts.get("positions"), counts.get("nonzero")
     rows = [("parameters", _counted(positions, "")), ("of them not zero while training", _counted(nonzero, ""))]
+    if counts.get("trainable") is not None and counts.get("trainable") != counts.get("stored"):
+        rows.append(("of them trained", _counted(counts["trainable"], "")))
+    pruned = training.get("pruned") or {}
+    if pruned:
+        rows.append(("pruned of the blocks' linear layers", f"{pruned['sparsity']:.4f}"))
+        rows.append(("not zero, with the update kept apart", _counted(counts.get("apart"), "")))
     if positions and nonzero is not None:
         rows.append(("density of the whole model", f"{nonzero / positions:.4f}"))
     for key, title in (

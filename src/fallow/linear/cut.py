@@ -29,20 +29,19 @@ def cut_rows(name: str, module: nn.Module, stay: Tensor) -> nn.Module:
     Args:
         name: of the layer, for its site.
         module: stock or reparametrised; parameters are copied, not shared.
-        stay: ascending row numbers, int64.
+        stay: ascending row numbers, int64, on the CPU.
 
     Raises:
         UserError: a sparse term whose support was drawn: it could not be drawn again.
     """
     site = module.site if isinstance(module, ReparamLinear) else site_of(name, module)
     edges = np.cumsum([0, *site.parts])
-    parts = tuple(int(n) for n in np.histogram(stay.cpu().numpy(), bins=edges)[0])
+    parts = tuple(int(n) for n in np.histogram(stay.numpy(), bins=edges)[0])
     smaller = replace(site, shape=(len(stay), site.shape[1]), parts=parts)
     bias = getattr(module, "bias", None)
-    bias = None if bias is None else nn.Parameter(bias.detach()[stay].clone(), requires_grad=bias.requires_grad)
+    bias = _index(bias, 0, stay)
     if not isinstance(module, ReparamLinear):
-        weight = module.get_parameter("weight")
-        return stock_layer(smaller, dense_weight(module).detach()[stay], bias, trainable=weight.requires_grad)
+        return _stock(module, smaller, 0, stay, bias)
     layer = _like(module, smaller, _terms(module.terms, stay))
     layer.base = _index(module.base, 0, stay)
     layer.low_rank_a = _index(module.low_rank_a, 0, None)
@@ -59,7 +58,7 @@ def cut_columns(name: str, module: nn.Module, stay: Tensor) -> nn.Module:
     Args:
         name: of the layer, for its site.
         module: stock or reparametrised; parameters are copied, not shared, but for the bias.
-        stay: ascending column numbers, int64.
+        stay: ascending column numbers, int64, on the CPU.
 
     Raises:
         UserError: a sparse term whose support was drawn: it could not be drawn again.
@@ -68,8 +67,7 @@ def cut_columns(name: str, module: nn.Module, stay: Tensor) -> nn.Module:
     smaller = replace(site, shape=(site.shape[0], len(stay)))
     bias = getattr(module, "bias", None)
     if not isinstance(module, ReparamLinear):
-        weight = module.get_parameter("weight")
-        return stock_layer(smaller, dense_weight(module).detach()[:, stay], bias, trainable=weight.requires_grad)
+        return _stock(module, smaller, 1, stay, bias)
     layer = _like(module, smaller, module.terms)
     layer.base = _index(module.base, 1, stay)
     layer.low_rank_a = _index(module.low_rank_a, 1, stay)
@@ -77,6 +75,12 @@ def cut_columns(name: str, module: nn.Module, stay: Tensor) -> nn.Module:
     layer.bias = bias
     _take_entries(layer, module, 1, stay)
     return layer
+
+
+def _stock(module: nn.Module, smaller: Site, dim: int, stay: Tensor, bias: nn.Parameter | None) -> nn.Module:
+    weight = dense_weight(module).detach()
+    kept = weight.index_select(dim, _beside(weight, stay))
+    return stock_layer(smaller, kept, bias, trainable=module.get_parameter("weight").requires_grad)
 
 
 def _like(module: ReparamLinear, site: Site, terms: Terms) -> ReparamLinear:
@@ -89,8 +93,13 @@ def _index(parameter: nn.Parameter | None, dim: int, stay: Tensor | None) -> nn.
     if parameter is None:
         return None
     data = parameter.detach()
-    kept = data.clone() if stay is None else data.index_select(dim, stay.to(data.device)).contiguous()
+    kept = data.clone() if stay is None else data.index_select(dim, _beside(data, stay)).contiguous()
     return nn.Parameter(kept, requires_grad=parameter.requires_grad)
+
+
+def _beside(data: Tensor, stay: Tensor) -> Tensor:
+    """The numbers where the tensor is; one without values takes them from anywhere."""
+    return stay if data.is_meta else stay.to(data.device)
 
 
 def _own_rows(module: ReparamLinear, stay: Tensor) -> Tensor | None:
@@ -110,7 +119,7 @@ def _terms(terms: Terms, stay: Tensor) -> Terms:
     if low_rank is not None and low_rank.rows:
         low_rank = replace(low_rank, rows=_moved(low_rank.rows, stay))
     if isinstance(sparse, Chosen):
-        sparse = replace(sparse, rows=_moved(sparse.rows, stay))
+        sparse = replace(sparse, rows=_moved(sparse.rows, stay), given=None)
     return replace(terms, low_rank=low_rank, sparse=sparse)
 
 

@@ -74,10 +74,15 @@ def block_names(model: nn.Module) -> list[str]:
 def _blocks_below(module: nn.Module, prefix: str) -> Iterator[str]:
     for name, child in module.named_children():
         path = f"{prefix}{name}"
-        if isinstance(child, nn.ModuleList) and any(is_linear(part) for part in child.modules()):
+        if isinstance(child, nn.ModuleList) and any(_has_weight(part) for part in child.modules()):
             yield from (f"{path}.{number}" for number in range(len(child)))
         else:
             yield from _blocks_below(child, f"{path}.")
+
+
+def _has_weight(module: nn.Module) -> bool:
+    """A linear layer, stock or reparametrised."""
+    return is_linear(module) or isinstance(getattr(module, "site", None), Site)
 
 
 def stock_layer(site: Site, weight: Tensor, bias: nn.Parameter | None, *, trainable: bool = True) -> nn.Module:

@@ -147,8 +147,8 @@ class Chosen:
     """The support, when it was chosen before."""
 
     def num_entries(self, d_in: int) -> int:
-        """How many entries the support has."""
-        return self.entries * len(self.rows)
+        """How many entries the support has; one that was given may have lost some with the heads of a model."""
+        return self.entries * len(self.rows) if self.given is None else self.given.nnz
 
     def draw(self, d_in: int) -> Support:
         """The support that was given; there is no other way to it without the weight."""
@@ -193,6 +193,18 @@ class Terms:
         return self.base is not None or (
             self.low_rank is None and self.sparse is not None and isinstance(self.sparse.start, FromWeight)
         )
+
+    def goes_on(self, other: "Terms") -> bool:
+        """Whether parameters of these terms can be those of the others: equal shapes and scales.
+
+        What is drawn or chosen at the start, and what is dropped in training, may differ.
+        """
+        low = [(t.low_rank.rank, t.low_rank.alpha, t.low_rank.rows) if t.low_rank else None for t in (self, other)]
+        few = [
+            (t.sparse.entries, t.sparse.rows, t.sparse.factor) if isinstance(t.sparse, Chosen) else t.sparse
+            for t in (self, other)
+        ]
+        return self.base == other.base and low[0] == low[1] and few[0] == few[1]
 
     def with_support(self, given: Support | None, fisher: Tensor | None) -> "Terms":
         """The same terms, with what a chosen support comes from: itself, chosen before, or gradients."""

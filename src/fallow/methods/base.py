@@ -37,6 +37,14 @@ class Method(ABC):
         """Check the types of the settings; a subclass that checks more calls this first."""
         check(self)
 
+    goes_on: ClassVar[bool] = False
+    """Whether its update is kept apart from the weight after training, for a stage that prunes by it or tunes it on."""
+
+    @property
+    def needs_gradients(self) -> bool:
+        """Whether supports are chosen by gradients on the data, so that these have to be taken before converting."""
+        return False
+
     @abstractmethod
     def plan(self, sites: Mapping[str, Site], key: Key) -> dict[str, Terms]:
         """The terms of each target weight; a site that is left out keeps its stock layer.

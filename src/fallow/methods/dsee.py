@@ -43,6 +43,7 @@ class DSEE(Method):
 
     name: ClassVar[str] = "dsee"
     chooses: ClassVar[bool] = True
+    goes_on: ClassVar[bool] = True
 
     rank: int
     """Width of U V: 16 or 8 in the paper's BERT runs, 4 or 2 in those of GPT-2."""
@@ -75,6 +76,11 @@ class DSEE(Method):
         check_update(self.rank, self.alpha, self.dropout)
         if self.entries < 1:
             raise UserError(f"entries is {self.entries}, but it must be at least 1. Without entries it is method lora")
+
+    @property
+    def needs_gradients(self) -> bool:
+        """For `support: gradient`."""
+        return self.support == "gradient"
 
     def plan(self, sites: Mapping[str, Site], key: Key) -> dict[str, Terms]:
         """A frozen base, factors and a few entries."""

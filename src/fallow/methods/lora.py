@@ -38,6 +38,7 @@ class LoRA(Method):
     """
 
     name: ClassVar[str] = "lora"
+    goes_on: ClassVar[bool] = True
 
     rank: int
     """Width of the factors: 4 in the paper's GPT-2 runs, 8 in those of RoBERTa. Costs (d_out + d_in) values each."""

@@ -33,6 +33,7 @@ def choose_heads(model: nn.Module, settings: Heads, key: Key) -> dict[str, list[
     Raises:
         UserError: all heads of a layer would go, or there is no update to go by.
     """
+    check_heads(model, settings)
     found = attentions(model)
     if settings.score in ("update", "sum") and not any(m.has_update for a in found for m in a.parts.values()):
         raise UserError(
@@ -41,15 +42,23 @@ def choose_heads(model: nn.Module, settings: Heads, key: Key) -> dict[str, list[
         )
     scores = [unit_scores(attention, settings.score, key) for attention in found]
     if settings.num:
-        for attention in found:
-            if settings.num >= attention.num_units:
-                unit = "heads" if attention.groups == 1 else f"groups of {attention.groups} heads"
-                raise UserError(
-                    f"num is {settings.num}, but {attention.name} has {attention.num_units} {unit}, and one has to "
-                    f"stay. Write at most {attention.num_units - 1}"
-                )
         return {a.name: _largest(s, a.num_units - settings.num) for a, s in zip(found, scores, strict=True)}
     return _by_budget(found, scores, settings.ratio)
+
+
+def check_heads(model: nn.Module, settings: Heads) -> None:
+    """Whether a model has as many heads as are to go; also on the meta device.
+
+    Raises:
+        UserError: all heads of a layer would go, or the heads are not known.
+    """
+    for attention in attentions(model):
+        if settings.num >= attention.num_units:
+            unit = "heads" if attention.groups == 1 else f"groups of {attention.groups} heads"
+            raise UserError(
+                f"num is {settings.num}, but {attention.name} has {attention.num_units} {unit}, and one has to stay. "
+                f"Write at most {attention.num_units - 1}"
+            )
 
 
 def unit_scores(attention: Attention, score: str, key: Key) -> Tensor:
@@ -98,8 +107,7 @@ def _cut(model: nn.Module, attention: Attention, units: Tensor) -> None:
     for name, lines in layers.items():
         module = model.get_submodule(name)
         stay = torch.cat([own for _, own in lines]).sort().values
-        device = next(module.parameters()).device
-        smaller = (cut_columns if lines[0][0] == "o" else cut_rows)(name, module, stay.to(device))
+        smaller = (cut_columns if lines[0][0] == "o" else cut_rows)(name, module, stay)
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, smaller)
     _resize(model.get_submodule(attention.name), attention, len(units))

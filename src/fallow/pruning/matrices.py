@@ -36,6 +36,12 @@ class Matrix:
         return self.name if whole else f"{self.name} {self.role or ''}".strip()
 
     @property
+    def is_trained(self) -> bool:
+        """Whether the frozen or stock weight gets a gradient after all."""
+        weight = self.module.base if isinstance(self.module, ReparamLinear) else self.module.get_parameter("weight")
+        return weight is not None and weight.requires_grad
+
+    @property
     def size(self) -> int:
         """Number of entries."""
         return (self.rows[1] - self.rows[0]) * self.site.shape[1]

@@ -116,6 +116,7 @@ def _time(
     model.to(device).train()
     if stage.activations == "recompute":
         recompute_activations(model)
+    assert stage.optimizer is not None
     optimizer = build_optimizer(model, stage.method, stage.optimizer)
     updates = updates_of(model, optimizer, stage.optimizer, Mesh(device=device))
     tokens = torch.randint(sketch.sizes.vocab, (micro, context + 1), device=device)

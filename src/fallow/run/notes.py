@@ -27,10 +27,16 @@ def notes_of(recipe: Recipe, stages: Sequence[Stage], records: Mapping[str, Reco
 
 
 def _cost(trained: Sequence[Record]) -> Iterator[str]:
-    if any(t["flops_executed"] > t["flops"] for t in trained):
+    paths = sorted({str(t["path"]) for t in trained if t["flops_executed"] > t["flops"]})
+    if paths:
         yield (
-            "FLOPs count what sparsity needs. The path that computed these layers, materialise, multiplies by the "
-            "zeros too: on this machine the saving is in memory, not in time, which the measured speed shows."
+            f"FLOPs count what sparsity needs. The path that computed these layers, {' or '.join(paths)}, multiplies "
+            "by the zeros too: on this machine the saving is in memory, not in time, which the measured speed shows."
+        )
+    if any(t.get("pruned") for t in trained):
+        yield (
+            "Pruned is the share of the entries of the blocks' linear layers that are zero or cut out; the update is "
+            "kept apart, and counted with the non-zero weights. Trained counts a task's head, too."
         )
     if (processes := max(t["processes"] for t in trained)) > 1:
         yield f"Bytes of weights and optimizer are those of one of {processes} processes."

@@ -23,7 +23,7 @@ from fallow.run.finished import Finished
 from fallow.run.heads import head_of
 from fallow.run.judging import judge
 from fallow.run.main_first import main_first
-from fallow.run.output import Output
+from fallow.run.output import UNMERGED, Output
 from fallow.run.pace import Pace, spoken
 from fallow.run.recipe import Recipe
 from fallow.run.rehearsal import rehearsal_of
@@ -121,7 +121,7 @@ def _run(recipe: Recipe, chosen: Sequence[str], mesh: Mesh, *, restart: bool, qu
         else:
             waiting = [s for s in recipe.stages if s.name in chosen and output.finished(output.stage(s.name)) is None]
             left = spoken(pace.left(waiting))
-            say(f"{place}: {stage.label}, {stage.method.name}, {stage.budget}{left}")
+            say(f"{place}: {stage.label}, {stage.method.name}, {stage.budget if stage.trains else 'prunes'}{left}")
             begun = time.monotonic()
             splits = _open(bench, stage, opened)
             record = _stage(bench, stage, splits, folder)
@@ -210,7 +210,7 @@ def _best_trial(bench: Bench, stage: Stage, splits: Splits, folder: Path) -> tup
     assert best is not None
     at = folder / "trials" / f"{best[1]:02d}"
     if bench.mesh.is_main:
-        for name in ("model", "log.jsonl", "timing.jsonl"):
+        for name in ("model", UNMERGED, "log.jsonl", "timing.jsonl"):
             _copy(at / name, folder / name)
     bench.mesh.barrier()
     numbers = bench.output.finished(at, needs=["loss"])

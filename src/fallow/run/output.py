@@ -2,7 +2,8 @@
 
 <output>/recipe.yaml            every setting, resolved
 <output>/tokenizer/, data/      made once, kept
-<output>/<stage>/model/         the finished model, a Hugging Face folder
+<output>/<stage>/model/         the finished model, a Hugging Face folder; unmerged where merging would fill zeros
+<output>/<stage>/unmerged/      the same with an update kept apart, for a stage that goes on with it
 <output>/<stage>/log.jsonl      losses; timing.jsonl beside it
 <output>/<stage>/recipe.yaml    the settings of the stage
 <output>/<stage>/stage.json     what the stage measured; written last, so its presence means finished
@@ -23,6 +24,7 @@ from fallow.run.stage import Stage
 
 RECIPE = "recipe.yaml"
 FINISHED = "stage.json"
+UNMERGED = "unmerged"
 _SIGNED = "# Every setting, written by fallow run; --restart may delete this folder.\n"
 """First line of our recipe files: a folder with a recipe that somebody wrote by hand is not ours to empty."""
 
@@ -105,6 +107,11 @@ class Output:
     def model(self, name: str) -> Path:
         """Folder of a stage's finished model."""
         return self.folder / name / "model"
+
+    def unmerged(self, name: str) -> Path | None:
+        """Folder of a stage's model with its terms apart, where there is one."""
+        apart = self.folder / name / UNMERGED
+        return apart if apart.is_dir() else None
 
     def begin(self, stage: Stage, folder: Path) -> None:
         """Make the folder of a stage, with its settings."""

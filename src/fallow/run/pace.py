@@ -36,7 +36,9 @@ def _work(stage: Stage) -> tuple[tuple[str, str], float]:
         return (stage.dataset, "sequences"), float(trials * budget.steps * stage.batch.sequences)
     if budget.tokens:
         return (stage.dataset, "tokens"), float(trials * budget.tokens)
-    return (stage.dataset, "epochs"), trials * budget.epochs
+    if budget.epochs:
+        return (stage.dataset, "epochs"), trials * budget.epochs
+    return (stage.dataset, "untrained"), 1.0
 
 
 def spoken(seconds: float | None) -> str:

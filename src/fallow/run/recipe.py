@@ -104,7 +104,7 @@ class Recipe:
                 f"Write datasets.{stage.dataset}.{what}, or remove it."
             )
         self._check_mixture(stage, place, data, earlier)
-        for one in (stage, *(trial for _, trial in stage.trials())):
+        for one in (stage, *(trial for _, trial in stage.trials())) if stage.trains else ():
             try:
                 one.loop_settings(self.precision)
             except UserError as error:

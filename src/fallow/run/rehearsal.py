@@ -37,6 +37,8 @@ def _one_step(stage: Stage, data: Data) -> Stage:
     model = stage.model
     if model.cut is not None:
         model = replace(model, cut=replace(model.cut, sequences=min(2, model.cut.sequences)))
+    if not stage.trains:
+        return replace(stage, model=model, evaluate=evaluate)
     return replace(
         stage,
         model=model,

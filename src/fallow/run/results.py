@@ -21,6 +21,8 @@ Record = Mapping[str, Any]
 COLUMNS: list[dict[str, Any]] = [
     {"key": "arm", "title": "arm"},
     {"key": "sparsity", "title": "sparsity", "unit": "%", "digits": 0, "scale": 0.01},
+    {"key": "pruned", "title": "pruned", "unit": "%", "digits": 0, "scale": 0.01},
+    {"key": "trainable", "title": "trained", "unit": "M", "digits": 3, "scale": 1e6},
     {"key": "nonzero", "title": "non-zero weights", "unit": "M", "digits": 2, "scale": 1e6},
     {"key": "stored", "title": "stored parameters", "unit": "M", "digits": 2, "scale": 1e6},
     {"key": "flops", "title": "training FLOPs", "unit": "1e12", "digits": 2, "scale": 1e12},
@@ -74,9 +76,12 @@ def collect(recipe: Recipe, records: Mapping[str, Record], logs: Mapping[str, Se
 
 
 def ways(stages: Sequence[Stage]) -> list[list[Stage]]:
-    """Each stage that no other of these begins with, after the stages that lead to it."""
+    """Each stage that no other of these begins with, after the stages that lead to it.
+
+    A stage that others only prune is one, too: pruned models are compared with it.
+    """
     by_name = {stage.name: stage for stage in stages}
-    sources = {stage.model.stage for stage in stages}
+    sources = {stage.model.stage for stage in stages if stage.prune is None}
     found = []
     for leaf in stages:
         if leaf.name not in sources:
@@ -91,6 +96,8 @@ def _row(records: Sequence[Record], way: Sequence[Stage]) -> dict[str, Any]:
     first, last = records[0], records[-1]
     training = [record["training"] for record in records]
     counts, memory = training[0]["counts"], training[0]["memory"]
+    pruned = next((t["pruned"] for t in reversed(training) if t.get("pruned")), None)
+    last_counts = {"apart": 0, **training[-1]["counts"]}
     flops, dense = sum(t["flops"] for t in training), sum(t["flops_dense"] for t in training)
     held = memory["layers"], memory["rest"]
     tuned = "metrics" in last["scores"]
@@ -101,10 +108,12 @@ def _row(records: Sequence[Record], way: Sequence[Stage]) -> dict[str, Any]:
         "arm": way[-1].label,
         "stages": [stage.name for stage in way],
         "sparsity": getattr(way[0].method, "sparsity", 0.0),
-        "nonzero": counts["nonzero"],
+        "pruned": pruned["sparsity"] if pruned else None,
+        "trainable": last_counts["trainable"] if last_counts["trainable"] < last_counts["stored"] else None,
+        "nonzero": last_counts["apart"] if pruned else counts["nonzero"],
         "stored": counts["stored"],
         "flops": flops,
-        "reduction": dense / flops,
+        "reduction": dense / flops if flops else None,
         "ceiling": training[0]["ceiling"],
         "speed": training[0]["tokens_per_second"],
         "valid_loss": loss,

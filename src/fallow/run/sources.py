@@ -1,69 +1,168 @@
 """The model that a stage begins with."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from fallow.conversion import convert
+from fallow.conversion import RECORD as CONVERTED
+from fallow.conversion import adopt, convert, filling, planned
 from fallow.data.tokenizer import tokenizer_fingerprint
 from fallow.errors import UserError
 from fallow.files import read_json
-from fallow.folder import check_config, is_unmerged
+from fallow.folder import check_config, is_unmerged, load
 from fallow.linear.inputs import dense_weight
 from fallow.methods.base import reparam_layers
 from fallow.methods.dense import Dense
+from fallow.methods.registry import method_to_dict
 from fallow.methods.sparse import wake
+from fallow.pruning import Heads, Weights, prune
+from fallow.pruning.heads import check_heads
+from fallow.pruning.matrices import in_blocks, matrices
 from fallow.run.configs import begins_with, leaves, read_config
 from fallow.run.cutting import Reshape
 from fallow.run.heads import Head, VocabularyHead
 from fallow.run.stage import ModelSource, Stage
+from fallow.supports.file import load_supports
 from fallow.train.optimizers.groups import projected_names
 
 RECORD = "fallow-stage.json"
 """Beside a finished model: how it was trained. Hugging Face ignores it, the next stage reads it."""
 
+PRUNED = "fallow_pruned"
+"""Attribute of a model that the stage has pruned: what was left of it."""
+
 _AGAIN = "Delete the folder of that stage, and the same command trains it again."
 
 
-def initial_model(
-    stage: Stage, folder_of_stage: Path | None, tokenizer: Any, head: Head, reshape: Reshape | None = None
-) -> nn.Module:
-    """The model of a stage, converted by its method, before the first step.
+Gradients = Callable[[nn.Module, Collection[str]], Mapping[str, torch.Tensor]]
+"""(model, names of layers) -> mean squared gradients of their weights on the stage's data."""
 
-    The same weights on every process: what is new comes from the stage's seed alone.
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Origin:
+    """Where the parts of a stage's first model lie."""
+
+    model: Path | None = None
+    """Model folder of the earlier stage that it begins with, if it does."""
+
+    unmerged: Path | None = None
+    """The same with its terms apart, where that stage kept them."""
+
+    supports: Path | None = None
+    """File of the supports that this stage has chosen before."""
+
+    gradients: Gradients | None = None
+    """For methods that choose supports by them."""
+
+    reshape: Reshape | None = None
+    """Cuts the source's model, if the stage asks for it."""
+
+
+def initial_model(stage: Stage, origin: Origin, tokenizer: Any, head: Head) -> nn.Module:
+    """The model of a stage, pruned where it says so and converted by its method, before the first step.
+
+    The same weights on every process: what is new comes from the stage's seed alone. A stage whose method has the terms
+    of the stage before goes on with them, as they were trained; any other begins with the merged model.
 
     Args:
         stage: says where from and how.
-        folder_of_stage: model folder of the earlier stage that it begins with, if it does.
+        origin: where what it begins with lies.
         tokenizer: for the vocabulary of a new model, and to check an existing one.
         head: what stands on the blocks, by the kind of data.
-        reshape: cuts the source's model, if the stage asks for it.
 
     Raises:
-        UserError: no model there, the wrong tokenizer for it, targets that match nothing, or a support that would throw
-            away trained weights.
+        UserError: no model there, the wrong tokenizer for it, targets that match nothing, a support that would throw
+            away trained weights, or nothing to prune by.
     """
-    path = folder_of_stage or (Path(stage.model.path) if stage.model.path else None)
+    path = origin.model or (Path(stage.model.path) if stage.model.path else None)
+    before = read_record(path) if path is not None else {}
+    kept = _with_terms(stage, path, origin, head)
+    if kept is not None:
+        _check_vocabulary(kept, tokenizer, stage, before)
+        return kept
     if path is None:
         model = _new(stage, tokenizer, head)
     else:
-        source = str(folder_of_stage or stage.model.path)  # not of a Path, which would change hub:owner/name
-        model = _loaded(source, head, stage.seed, again=folder_of_stage is not None)
-    before = read_record(path) if path is not None and not is_unmerged(path) else {}
+        source = str(origin.model or stage.model.path)  # not of a Path, which would change hub:owner/name
+        model = _loaded(source, head, stage.seed, again=origin.model is not None)
     _check_vocabulary(model, tokenizer, stage, before)
     head.adapt(model, tokenizer)
-    if reshape is not None:
-        model = reshape(model)
+    if origin.reshape is not None:
+        model = origin.reshape(model)
+    if stage.prune is not None:
+        _prune(model, stage)
     if stage.method.name == "dense" and before.get("revive", "zeros") != "zeros":
         wake(model, before.get("layers", []), before["revive"], stage.seed)
     originals = {n: dense_weight(model.get_submodule(n)).detach() for n in before.get("layers", [])}
-    convert(model, stage.method, targets=stage.targets, seed=stage.seed, pretrained=path is not None)
+    supports = load_supports(origin.supports) if origin.supports is not None and origin.supports.exists() else None
+    fisher = None
+    if stage.method.needs_gradients and supports is None and origin.gradients is not None:
+        fisher = origin.gradients(model, planned(model, stage.method, targets=stage.targets))
+    convert(
+        model,
+        stage.method,
+        targets=stage.targets,
+        seed=stage.seed,
+        pretrained=path is not None,
+        supports=supports,
+        fisher=fisher,
+    )
     _refuse_lost_weights(model, originals, before, stage)
+    if isinstance(stage.prune, Weights):
+        _refuse_waking(model, stage)
     return model
+
+
+def _with_terms(stage: Stage, path: Path | None, origin: Origin, head: Head) -> nn.Module | None:
+    """The unmerged model that a stage goes on with, pruned where it says so; None where it begins anew.
+
+    Raises:
+        UserError: it would have to be merged, and that would fill its zeros.
+    """
+    apart = origin.unmerged or (path if path is not None and is_unmerged(path) else None)
+    if apart is None or stage.model.cut is not None:
+        return None
+    model = load(apart).float()
+    if getattr(model, CONVERTED, None) is None:
+        return None  # merged, in a folder of ours because no configuration describes it
+    zeros = filling(model).zeros
+    if stage.prune is not None and head.fits(model):
+        _prune(model, stage)
+    if head.fits(model) and adopt(model, stage.method, targets=stage.targets, seed=stage.seed):
+        return model
+    if zeros or stage.prune is not None:
+        why = (
+            "pruned weights would be filled" if zeros else "it would be pruned by an update that is then merged into it"
+        )
+        raise UserError(
+            f"stage {stage.name} cannot go on with the update of {stage.model}, since its method has other terms, and "
+            f"beginning anew it would merge that update first: {why}. Give it the method and targets of that stage "
+            f"({method_to_dict(getattr(model, CONVERTED).method)})"
+        )
+    return None
+
+
+def _prune(model: nn.Module, stage: Stage) -> None:
+    assert stage.prune is not None
+    try:
+        report = prune(model, stage.prune, seed=stage.seed)
+    except UserError as error:
+        raise UserError(f"stage {stage.name}: prune: {str(error).removeprefix('prune.')}") from None
+    setattr(model, PRUNED, report)
+
+
+def _refuse_waking(model: nn.Module, stage: Stage) -> None:
+    """Pruned weights that are trained would not stay zero."""
+    for matrix in matrices(model):
+        if in_blocks(matrix.name) and matrix.is_trained and int((matrix.weight() == 0).sum()):
+            raise UserError(
+                f"stage {stage.name}: method {stage.method.name} trains {matrix.name}, so the weights that prune "
+                "removes would wake up. Use a method that leaves the pretrained weights frozen, such as dsee or lora"
+            )
 
 
 def reference_model(path: str, folder_of_stage: Path | None, tokenizer: Any, stage: Stage) -> nn.Module:
@@ -72,8 +171,8 @@ def reference_model(path: str, folder_of_stage: Path | None, tokenizer: Any, sta
     Raises:
         UserError: there is no model, or the tokenizer is not its own.
     """
-    source = replace(stage, model=ModelSource(path=path) if path else stage.model, method=Dense())
-    return initial_model(source, folder_of_stage, tokenizer, VocabularyHead())
+    source = replace(stage, model=ModelSource(path=path) if path else stage.model, method=Dense(), prune=None)
+    return initial_model(source, Origin(model=folder_of_stage), tokenizer, VocabularyHead())
 
 
 def _loaded(source: str, head: Head, seed: int, *, again: bool) -> nn.Module:
@@ -122,7 +221,7 @@ def check_stage(chain: Sequence[Stage], head: Head) -> None:
         raise UserError(f"stage {root.name}: model.path is {path}, which holds no model (no config.json)")
     if path.startswith("hub:"):
         return
-    values = read_config(root) if path else dict(root.model.config)
+    values = head.undecided(read_config(root)) if path else dict(root.model.config)
     for one in chain:
         values = begins_with(one, values)
         if one is not stage:
@@ -130,8 +229,10 @@ def check_stage(chain: Sequence[Stage], head: Head) -> None:
     with torch.device("meta"):
         model = _built(root, values, head)
     try:
+        if isinstance(stage.prune, Heads):
+            check_heads(model, stage.prune)
         convert(model, stage.method, targets=stage.targets)
-        if stage.optimizer.projection is not None:
+        if stage.optimizer is not None and stage.optimizer.projection is not None:
             projected_names(model, stage.optimizer.projection)
     except UserError as error:
         raise UserError(f"stage {stage.name}: {error}") from None

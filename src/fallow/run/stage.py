@@ -12,6 +12,7 @@ from fallow.errors import UserError, nearest
 from fallow.evaluate.evaluation import Evaluation
 from fallow.methods import Method
 from fallow.methods.registry import registry
+from fallow.pruning.settings import Heads, Weights
 from fallow.run.mixing import Mixing
 from fallow.shearing.settings import Cut
 from fallow.train.optimizers.settings import Optimizer, optimizers
@@ -81,16 +82,20 @@ class Stage:
     targets: tuple[str, ...] = ()
     """Patterns of the layers to convert, such as c_attn. Empty: all linear layers of the blocks."""
 
+    prune: Weights | Heads | None = None
+    """What is cut off the model before it is trained: kind: weights, or kind: heads. With it budget and optimizer may
+    be left out: then nothing is trained, and the stage ends with the pruned model."""
+
     dataset: str
     """One of the recipe's data sets."""
 
-    budget: Duration
+    budget: Duration = Duration()
     """How long to train."""
 
     batch: BatchSize
     """Sequences in an update, and at once."""
 
-    optimizer: Annotated[Optimizer, Choices("name", optimizers, default="adamw")]
+    optimizer: Annotated[Optimizer | None, Choices("name", optimizers, default="adamw")] = None
     """The update. Without a name: adamw."""
 
     schedule: Schedule = Schedule()
@@ -133,12 +138,35 @@ class Stage:
             raise UserError(f"seed is {self.seed}, but it must be at least 0 (or -1 for the recipe's seed).")
         if not self.label:
             object.__setattr__(self, "label", self.name)
-        self.loop_settings("bf16")  # what fp32 rules out is known to the recipe
+        if self.trains:
+            self.loop_settings("bf16")  # what fp32 rules out is known to the recipe
+        else:
+            self._check_untrained()
         for _ in self.trials():
             pass  # each is made, and so checked
 
+    @property
+    def trains(self) -> bool:
+        """Whether anything is trained; a stage that only prunes does not."""
+        return bool(self.budget)
+
+    def _check_untrained(self) -> None:
+        """Without a budget a stage only prunes, and what speaks of training has no effect."""
+        if self.prune is None:
+            what = "is missing. How long to train, such as budget: {epochs: 5}"
+            raise UserError(f"budget {what}; a stage that only prunes needs none, but has prune.")
+        for field_of in dataclasses.fields(self):
+            default = field_of.default if field_of.default is not dataclasses.MISSING else {}
+            if field_of.name in _OF_TRAINING and getattr(self, field_of.name) != default:
+                raise UserError(
+                    f"{field_of.name} has no effect in a stage that only prunes. Remove it, or give the stage a "
+                    "budget to train with."
+                )
+
     def loop_settings(self, precision: Literal["fp32", "bf16"]) -> LoopSettings:
         """What the training loop is told."""
+        if self.optimizer is None:
+            raise UserError("optimizer is missing. The update, such as optimizer: {lr: 5e-4}.")
         return LoopSettings(
             budget=self.budget,
             batch=self.batch,
@@ -169,6 +197,10 @@ class Stage:
             chosen = dict(zip(self.grid, combination, strict=True))
             yield chosen, from_dict(Stage, apply_overrides(plain, chosen.items()), prefix="grid")
 
+
+_OF_TRAINING = (
+    "optimizer", "schedule", "validation", "mixture", "checkpoint", "activations", "label_smoothing", "grid",
+)  # fmt: skip
 
 _TAKEN = ("all", "data", "tokenizer")  # --stages.all, and the folders that stages share
 

@@ -1,6 +1,6 @@
 """One stage: from the model it begins with to a finished Hugging Face folder and what was measured."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from torch import nn
 
 from fallow.accounting.flops import count_flops
 from fallow.accounting.memory import measure_memory
-from fallow.conversion import RECORD, merge
+from fallow.conversion import filling, merge
 from fallow.counting import count
 from fallow.data.proportions import Proportions
 from fallow.data.splits import Splits
@@ -18,20 +18,29 @@ from fallow.data.tokenizer import tokenizer_fingerprint
 from fallow.errors import UserError
 from fallow.evaluate.prompts import positions_of
 from fallow.files import refuse_full_disk, write_json
+from fallow.folder import save
+from fallow.linear import Chosen
 from fallow.methods.base import reparam_layers
 from fallow.methods.registry import method_to_dict
 from fallow.run import sources
 from fallow.run.cutting import Reshape, copy_kept, cutter
 from fallow.run.heads import head_of
 from fallow.run.main_first import main_first
-from fallow.run.output import Output
+from fallow.run.output import UNMERGED, Output
 from fallow.run.recipe import Recipe
 from fallow.run.references import proportions_of
 from fallow.run.stage import Stage
+from fallow.supports.file import save_supports
 from fallow.train import Loop, Mesh
 from fallow.train.callbacks import Callback, Console, JsonLog, MethodLog, Signals, TensorBoard, TimingLog
 from fallow.train.distributed import full_state_dict
+from fallow.train.fisher import squared_gradients
 from fallow.train.tensors import store_weights
+
+SUPPORTS = "supports.safetensors"
+"""In the folder of a stage: the supports that it chose from the weights it began with."""
+
+_GRADIENT_BATCHES = 16
 
 Say = Callable[[str], None]
 """Tells the user a line."""
@@ -54,7 +63,9 @@ class Bench:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A trained stage: its merged model (on the main process alone when there are several), and its numbers."""
+    """A trained stage: its model, merged unless that would fill zeros (on the main process alone when there are
+    several), and its numbers.
+    """
 
     model: nn.Module | None
     numbers: dict[str, Any]
@@ -68,15 +79,23 @@ def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) 
     """
     mesh, head = bench.mesh, head_of(bench.recipe.datasets[stage.dataset])
     reshape = cutter(stage, splits, folder, mesh)
-    model = _initial(bench, stage, reshape)
+    model = _first(bench, stage, splits, folder, reshape)
     _check_positions(model, stage, bench.recipe.datasets[stage.dataset].context)
     context = bench.recipe.datasets[stage.dataset].context
     flops, layers = count_flops(model, context), list(reparam_layers(model))
     if stage.activations == "recompute":
         flops = flops.recomputing()
-    counts, path = count(model), "stock layers"
-    if layers:
-        path = next(iter(reparam_layers(model).values())).path
+    pruned = getattr(model, sources.PRUNED, None)
+    numbers: dict[str, Any] = {
+        "reduction": flops.reduction,
+        "ceiling": flops.ceiling,
+        "linear_share": flops.linear_share,
+        "counts": asdict(count(model)),
+        "path": next(iter(reparam_layers(model).values())).path if layers else "stock layers",
+        **({"pruned": pruned.to_dict()} if pruned is not None else {}),
+    }
+    if not stage.trains:
+        return _untrained(bench, stage, model, folder, {**_UNTRAINED, **numbers}, layers)
     proportions = _proportions(bench, stage, splits, folder)
     mixture = splits.mixture(stage.batch.sequences, rank=mesh.rank, world=mesh.world, proportions=proportions)
     loop = Loop(
@@ -97,7 +116,7 @@ def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) 
     told = stage.method.summary(loop.model)
     memory = measure_memory(loop.model, loop.optimizer)
     num_tokens = fitted.steps * mixture.tokens_per_batch
-    numbers: dict[str, Any] = {
+    numbers |= {
         **asdict(fitted),
         "tokens_per_second": fitted.tokens_per_second if head.counts == "tokens" else num_tokens / fitted.seconds,
         "counts_of_loss": head.counts,
@@ -105,32 +124,74 @@ def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) 
         "flops": flops.training * num_tokens,
         "flops_dense": flops.training_dense * num_tokens,
         "flops_executed": flops.training_executed * num_tokens,
-        "reduction": flops.reduction,
-        "ceiling": flops.ceiling,
-        "linear_share": flops.linear_share,
-        "counts": asdict(counts),
         "memory": memory.to_dict(),
         "processes": mesh.world,
-        "path": path,
         **({"method": told} if told else {}),
     }
     if shares := mixture.proportions.state_dict():
         numbers["shares"] = shares
-    merged = _whole(bench, stage, loop.model, reshape)
-    if merged is not None:
-        (folder / "model").mkdir(parents=True, exist_ok=True)
-        copy_kept(folder)
-        stage.method.write(merged, folder / "model")
-        merge(merged)
-        _write_model(bench, stage, merged, folder / "model", layers)
+    whole = _whole(bench, stage, loop.model, folder, reshape)
+    if whole is not None:
+        _write_model(bench, stage, whole, folder, layers)
     mesh.barrier()
-    return Trained(merged, numbers)
+    return Trained(whole, numbers)
 
 
-def _initial(bench: Bench, stage: Stage, reshape: Reshape) -> nn.Module:
-    source = bench.output.model(stage.model.stage) if stage.model.stage else None
-    head = head_of(bench.recipe.datasets[stage.dataset])
-    return sources.initial_model(stage, source, bench.tokenizer, head, reshape)
+_UNTRAINED: dict[str, Any] = {
+    "steps": 0, "tokens": 0, "seconds": 0.0, "tokens_per_second": 0.0, "tokens_processed": 0, "validation": {},
+    "flops": 0, "flops_dense": 0, "flops_executed": 0, "counts_of_loss": "tokens",
+}  # fmt: skip
+"""What is known of the training of a stage that only prunes."""
+
+
+def _untrained(
+    bench: Bench, stage: Stage, model: nn.Module, folder: Path, numbers: dict[str, Any], layers: list[str]
+) -> Trained:
+    """A stage that only prunes: its model is finished as it begins."""
+    model.to(bench.mesh.device).eval()
+    numbers |= {"memory": measure_memory(model).to_dict(), "processes": bench.mesh.world}
+    if bench.mesh.is_main:
+        _write_model(bench, stage, model, folder, layers)
+    bench.mesh.barrier()
+    return Trained(model if bench.mesh.is_main else None, numbers)
+
+
+def _first(bench: Bench, stage: Stage, splits: Splits, folder: Path, reshape: Reshape) -> nn.Module:
+    """The model that a stage begins with; supports that are chosen from weights are chosen once, by the main process.
+
+    Other processes, and the same stage after an interruption, read them: on another machine rounding could choose
+    otherwise.
+    """
+    if not stage.method.chooses:
+        return _initial(bench, stage, folder, reshape)
+
+    def gradients(model: nn.Module, names: Collection[str]) -> Mapping[str, torch.Tensor]:
+        bench.say(f"  taking gradients of {_GRADIENT_BATCHES} batches, to choose supports by")
+        head, stream = head_of(bench.recipe.datasets[stage.dataset]), splits.mixture(stage.batch.sequences)
+        parts = stage.batch.accumulation(1)
+        batches = (batch for _ in range(_GRADIENT_BATCHES) for batch in stream.next_batches(parts))
+        return squared_gradients(model.to(bench.mesh.device), head.objective(0.0), batches, names)
+
+    with main_first(bench.mesh) as is_main:
+        model = _initial(bench, stage, folder, reshape, gradients)
+        chosen = {name: la.support for name, la in reparam_layers(model).items() if isinstance(la.terms.sparse, Chosen)}
+        if is_main and not (folder / SUPPORTS).exists():
+            save_supports(folder / SUPPORTS, {name: s for name, s in chosen.items() if s is not None})
+    return model
+
+
+def _initial(
+    bench: Bench, stage: Stage, folder: Path, reshape: Reshape, gradients: sources.Gradients | None = None
+) -> nn.Module:
+    earlier = stage.model.stage
+    origin = sources.Origin(
+        model=bench.output.model(earlier) if earlier else None,
+        unmerged=bench.output.unmerged(earlier) if earlier else None,
+        supports=folder / SUPPORTS,
+        gradients=gradients,
+        reshape=reshape,
+    )
+    return sources.initial_model(stage, origin, bench.tokenizer, head_of(bench.recipe.datasets[stage.dataset]))
 
 
 def _proportions(bench: Bench, stage: Stage, splits: Splits, folder: Path) -> Proportions | None:
@@ -200,15 +261,16 @@ def _validation(
     )
 
 
-def _whole(bench: Bench, stage: Stage, model: nn.Module, reshape: Reshape) -> nn.Module | None:
+def _whole(bench: Bench, stage: Stage, model: nn.Module, folder: Path, reshape: Reshape) -> nn.Module | None:
     """The model in one piece: itself on one process, gathered into a new one on the main process of several."""
     if bench.mesh.world == 1:
         return model
     weights = full_state_dict(model)
     if not bench.mesh.is_main:
         return None
-    whole = _initial(bench, stage, reshape)
+    whole = _initial(bench, stage, folder, reshape)
     beside = [whole.get_parameter(name) for name in stage.method.own_rates(whole)]
+    assert stage.optimizer is not None
     store_weights(whole, stage.optimizer.weights, beside=beside)
     parameters = {**dict(whole.named_parameters()), **dict(whole.named_buffers())}
     with torch.no_grad():
@@ -218,10 +280,20 @@ def _whole(bench: Bench, stage: Stage, model: nn.Module, reshape: Reshape) -> nn
     return whole
 
 
-def _write_model(bench: Bench, stage: Stage, model: Any, folder: Path, layers: list[str]) -> None:
-    assert getattr(model, RECORD, None) is None
+def _write_model(bench: Bench, stage: Stage, model: Any, stage_folder: Path, layers: list[str]) -> None:
+    """The finished model, merged in place, unless that would fill zeros; an update is kept apart beside it."""
+    folder = stage_folder / "model"
     with refuse_full_disk(folder):
-        model.save_pretrained(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        copy_kept(stage_folder)
+        stage.method.write(model, folder)
+        if filling(model).zeros:
+            save(model, folder)
+        else:
+            if stage.method.goes_on:
+                save(model, stage_folder / UNMERGED)
+            merge(model)
+            model.save_pretrained(folder)
         bench.tokenizer.save_pretrained(folder)
     method = method_to_dict(stage.method)
     record = {

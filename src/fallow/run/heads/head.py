@@ -24,12 +24,20 @@ class Head(Protocol):
         """
         ...
 
+    def undecided(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of a folder's configuration that `build` takes: without those that the head itself decides."""
+        ...
+
     def load(self, source: str, seed: int) -> nn.Module:
         """The merged model of a folder, or of `hub:owner/name`, with this head; fresh where it has none, by the seed.
 
         Raises:
             UserError: it cannot be loaded, or weights below the head would be random.
         """
+        ...
+
+    def fits(self, model: nn.Module) -> bool:
+        """Whether a model has this very head already."""
         ...
 
     def adapt(self, model: nn.Module, tokenizer: Any) -> None:

@@ -44,6 +44,10 @@ class LabelHead:
                 raise UserError(f"{key} has no effect, since the task {self.task.name} decides it. Remove it")
         return build({**values, **self._labels()}, _architecture(str(values.get("model_type", ""))))
 
+    def undecided(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """All but what is said of classes: another task may have others."""
+        return {key: value for key, value in values.items() if key not in _DECIDED}
+
     def load(self, source: str, seed: int) -> nn.Module:
         """The model of a folder (classifier, language model or bare blocks) with a head for the task."""
         if not source.startswith("hub:") and is_unmerged(Path(source)):
@@ -51,7 +55,7 @@ class LabelHead:
             has_head = self._is_of(given.config, type(given).__name__)
         else:
             given, has_head = self._stock(source.removeprefix("hub:"))
-        values = {key: value for key, value in given.config.to_dict().items() if key not in _DECIDED}
+        values = self.undecided(given.config.to_dict())
         torch.manual_seed(seed)
         model: Any = self.build({**values, "dtype": "float32"})
         if has_head:
@@ -59,6 +63,11 @@ class LabelHead:
         else:
             _copy_body(given, model, source)
         return cast(nn.Module, model)
+
+    def fits(self, model: nn.Module) -> bool:
+        """Whether it tells the classes of the task apart."""
+        stock: Any = model
+        return self._is_of(stock.config, type(model).__name__)
 
     def adapt(self, model: nn.Module, tokenizer: Any) -> None:
         """Which token is padding: a causal model answers at the last one that is not."""

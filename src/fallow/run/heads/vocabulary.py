@@ -23,6 +23,10 @@ class VocabularyHead:
         """A causal language model."""
         return build(dict(values))
 
+    def undecided(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """All of them."""
+        return dict(values)
+
     def load(self, source: str, seed: int) -> nn.Module:
         """A causal language model with the head that it has."""
         if source.startswith("hub:"):
@@ -32,6 +36,11 @@ class VocabularyHead:
         model = merge(load(Path(source)).float())
         check_causal(model, source)
         return model
+
+    def fits(self, model: nn.Module) -> bool:
+        """Whether it predicts the next token."""
+        stock: Any = model
+        return bool(stock.can_generate()) and not stock.config.is_encoder_decoder
 
     def adapt(self, model: nn.Module, tokenizer: Any) -> None:
         """Padding has no loss and nothing looks to the right, so there is nothing to tell."""
