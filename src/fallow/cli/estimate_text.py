@@ -114,7 +114,7 @@ def _details(names: Sequence[str], one: StageCost, cost: RecipeCost) -> str:
 
 def _manner(one: StageCost) -> str:
     """What of the update and the activations is not as usual."""
-    optimizer, several = one.stage.optimizer, one.accumulation > 1
+    optimizer, several = one.stage.update, one.accumulation > 1
     found = [] if optimizer.name == "adamw" else [optimizer.name]
     if optimizer.weights == "bf16":
         found.append("bf16 weights")

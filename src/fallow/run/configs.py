@@ -23,7 +23,7 @@ def config_of(recipe: Recipe, stage: Stage) -> dict[str, Any]:
         UserError: the model or the tokenizer's size is not on this machine.
     """
     config = _source(recipe, stage)
-    return {**config, "dtype": "bfloat16"} if stage.optimizer.weights == "bf16" else config
+    return {**config, "dtype": "bfloat16"} if stage.trains and stage.update.weights == "bf16" else config
 
 
 def _source(recipe: Recipe, stage: Stage) -> dict[str, Any]:

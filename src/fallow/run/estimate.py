@@ -203,7 +203,7 @@ def estimate_recipe(recipe: Recipe, question: Question, measure: Measure | None 
     costs: dict[Any, Cost] = {}
     found = []
     for stage in recipe.stages:
-        if stage.name not in chosen:
+        if stage.name not in chosen or not stage.trains:
             continue
         context = recipe.datasets[stage.dataset].context
         config = config_of(recipe, stage)

@@ -13,7 +13,7 @@ def manner_of(stage: Stage, sketch: Sketch, processes: int = 1) -> Manner:
     Raises:
         UserError: a projection with nothing to project, of a rank that a matrix does not have, or on several processes.
     """
-    settings = stage.optimizer
+    settings = stage.update
     try:
         states = _states(settings, sketch, processes)
     except UserError as error:

@@ -116,15 +116,14 @@ def _time(
     model.to(device).train()
     if stage.activations == "recompute":
         recompute_activations(model)
-    assert stage.optimizer is not None
-    optimizer = build_optimizer(model, stage.method, stage.optimizer)
-    updates = updates_of(model, optimizer, stage.optimizer, Mesh(device=device))
+    optimizer = build_optimizer(model, stage.method, stage.update)
+    updates = updates_of(model, optimizer, stage.update, Mesh(device=device))
     tokens = torch.randint(sketch.sizes.vocab, (micro, context + 1), device=device)
     batch = Batch(tokens[:, :-1], tokens[:, 1:], ids=tuple(range(micro)))
     objective, taken = NextToken(), []
     for _ in range(steps + 1):
         begin = time.perf_counter()
-        updates.begin(stage.optimizer.lr)
+        updates.begin(stage.update.lr)
         with torch.autocast(device, dtype=torch.bfloat16) if precision == "bf16" else nullcontext():
             loss = objective(model, batch)
         updates.see(loss, last=True)

@@ -140,8 +140,8 @@ def _run(recipe: Recipe, chosen: Sequence[str], mesh: Mesh, *, restart: bool, qu
 def _check_processes(stage: Stage, world: int) -> None:
     try:
         stage.batch.accumulation(world)
-        if world > 1:
-            stage.optimizer.check_processes()
+        if world > 1 and stage.trains:
+            stage.update.check_processes()
     except UserError as error:
         raise UserError(f"stage {stage.name}: {error}") from None
 

@@ -232,8 +232,8 @@ def check_stage(chain: Sequence[Stage], head: Head) -> None:
         if isinstance(stage.prune, Heads):
             check_heads(model, stage.prune)
         convert(model, stage.method, targets=stage.targets)
-        if stage.optimizer is not None and stage.optimizer.projection is not None:
-            projected_names(model, stage.optimizer.projection)
+        if stage.trains and stage.update.projection is not None:
+            projected_names(model, stage.update.projection)
     except UserError as error:
         raise UserError(f"stage {stage.name}: {error}") from None
 

@@ -150,6 +150,17 @@ class Stage:
         """Whether anything is trained; a stage that only prunes does not."""
         return bool(self.budget)
 
+    @property
+    def update(self) -> Optimizer:
+        """The optimizer of a stage that trains.
+
+        Raises:
+            UserError: there is none.
+        """
+        if self.optimizer is None:
+            raise UserError("optimizer is missing. The update, such as optimizer: {lr: 5e-4}.")
+        return self.optimizer
+
     def _check_untrained(self) -> None:
         """Without a budget a stage only prunes, and what speaks of training has no effect."""
         if self.prune is None:
@@ -165,12 +176,10 @@ class Stage:
 
     def loop_settings(self, precision: Literal["fp32", "bf16"]) -> LoopSettings:
         """What the training loop is told."""
-        if self.optimizer is None:
-            raise UserError("optimizer is missing. The update, such as optimizer: {lr: 5e-4}.")
         return LoopSettings(
             budget=self.budget,
             batch=self.batch,
-            optimizer=self.optimizer,
+            optimizer=self.update,
             schedule=self.schedule,
             validation=self.validation,
             checkpoint=self.checkpoint,

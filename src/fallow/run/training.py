@@ -270,8 +270,7 @@ def _whole(bench: Bench, stage: Stage, model: nn.Module, folder: Path, reshape: 
         return None
     whole = _initial(bench, stage, folder, reshape)
     beside = [whole.get_parameter(name) for name in stage.method.own_rates(whole)]
-    assert stage.optimizer is not None
-    store_weights(whole, stage.optimizer.weights, beside=beside)
+    store_weights(whole, stage.update.weights, beside=beside)
     parameters = {**dict(whole.named_parameters()), **dict(whole.named_buffers())}
     with torch.no_grad():
         for name, tensor in weights.items():
