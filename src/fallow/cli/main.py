@@ -20,6 +20,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "prepare": ("fallow.cli.prepare", "Turn text into checked token shards."),
     "inspect": ("fallow.cli.inspect", "Show packed examples, their boundaries and what the loss is taken on."),
     "merge": ("fallow.cli.merge", "Turn a converted model back into a stock Hugging Face one."),
+    "export": ("fallow.cli.export_update", "Write the update of a tuned model for PEFT, or as one small file."),
+    "import": ("fallow.cli.import_update", "Put a LoRA of PEFT, or an update in a file, on its base."),
     "cut": ("fallow.cli.cut", "Cut a model to a smaller shape, as a stock model of the same kind."),
     "generate": ("fallow.cli.generate", "Continue texts with a trained model."),
     "evaluate": ("fallow.cli.evaluate", "Measure a model: loss, generated texts, classification, benchmark tasks."),

@@ -80,6 +80,8 @@ def _cost(training: Plain) -> list[tuple[str, str]]:
     pruned = training.get("pruned") or {}
     if pruned:
         rows.append(("pruned of the blocks' linear layers", f"{pruned['sparsity']:.4f}"))
+        left = pruned["linear_flops_left"]
+        rows.append(("multiplications of these layers left, with the update", f"{left:.1%}"))
         rows.append(("not zero, with the update kept apart", _counted(counts.get("apart"), "")))
     if positions and nonzero is not None:
         rows.append(("density of the whole model", f"{nonzero / positions:.4f}"))

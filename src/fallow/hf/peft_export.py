@@ -57,7 +57,7 @@ def to_peft(model: nn.Module, folder: str | Path, *, base: str = "") -> int:
     rank, scale = max(ranks.values()), next(iter(scales.values()))
     config = {
         "peft_type": "LORA",
-        "task_type": "SEQ_CLS" if heads else "CAUSAL_LM",
+        "task_type": _task_type(model, heads),
         "base_model_name_or_path": base or None,
         "r": rank,
         "lora_alpha": scale * rank,
@@ -81,6 +81,12 @@ def to_peft(model: nn.Module, folder: str | Path, *, base: str = "") -> int:
             save_file(tensors, temporary, metadata={"format": "pt"})
         write_json(path / CONFIG_FILE, config)
     return rank
+
+
+def _task_type(model: Any, heads: list[str]) -> str | None:
+    if heads:
+        return "SEQ_CLS"
+    return "CAUSAL_LM" if model.can_generate() else None
 
 
 def base_model(model: nn.Module) -> nn.Module:

@@ -15,6 +15,7 @@ from fallow.hf.peft_export import CONFIG_FILE, PREFIX, WEIGHTS_FILE
 from fallow.linear import linear_sites
 from fallow.methods import LoRA, Method
 from fallow.methods.base import reparam_layers
+from fallow.random import Key
 
 _PLAIN = {"use_dora": False, "bias": "none", "use_qalora": False, "lora_bias": False}
 """Settings of PEFT's LoRA that change what it computes, and the value that ours can take over."""
@@ -137,8 +138,6 @@ def _check_method(
             raise UserError(
                 f"method.{key} is {given[key]}, but the adapter in {path} has {there:g}. Write {key}: {there:g}"
             )
-    from fallow.random import Key
-
     sites = match_targets(model, linear_sites(model), targets)
     plan = method.plan(sites, Key(0))
     if left := sorted(sites.keys() - plan.keys()):

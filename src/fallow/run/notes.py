@@ -36,7 +36,9 @@ def _cost(trained: Sequence[Record]) -> Iterator[str]:
     if any(t.get("pruned") for t in trained):
         yield (
             "Pruned is the share of the entries of the blocks' linear layers that are zero or cut out; the update is "
-            "kept apart, and counted with the non-zero weights. Trained counts a task's head, too."
+            "kept apart, and counted with the non-zero weights. Multiplications left are those of the blocks' linear "
+            "layers with a token, update included; zeros save them only where a kernel skips them, heads that are cut "
+            "out everywhere. Trained counts a task's head, too."
         )
     if (processes := max(t["processes"] for t in trained)) > 1:
         yield f"Bytes of weights and optimizer are those of one of {processes} processes."

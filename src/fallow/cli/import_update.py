@@ -1,0 +1,68 @@
+"""`fallow import`: a LoRA of PEFT, or an update in a file, on its base, as a model that fallow goes on with."""
+
+import json as json_module
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Args:
+    """Put a LoRA of PEFT, or an update of fallow export --to file, on the model that it was made for.
+
+    The result is a model with its update apart. A stage of a recipe that begins with it (model: {path: FOLDER}) tunes
+    the factors on, or prunes by them; fallow merge makes a stock model of it. Nothing of another base is taken: names
+    and shapes are compared for PEFT, a checksum of the weights for files.
+
+    Examples:
+      fallow import adapter --base gpt2-folder --output start
+      fallow import update.safetensors --base gpt2-folder --output start
+    """
+
+    adapter: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
+    """Folder of PEFT's save_pretrained, or a file."""
+
+    base: Annotated[str, tyro.conf.arg(metavar="FOLDER")]
+    """Folder of the model that it belongs to."""
+
+    output: Annotated[str, tyro.conf.arg(metavar="FOLDER")]
+    """Where the model goes; a new or empty folder."""
+
+    json: bool = False
+    """Print what was read as JSON."""
+
+
+def run(args: Args) -> int:
+    """Load both, join, save."""
+    import shutil
+    from pathlib import Path
+
+    from fallow.counting import count
+    from fallow.errors import UserError
+    from fallow.folder import is_unmerged, load, save
+    from fallow.hf.peft_import import from_peft
+    from fallow.hf.update_file import load_update
+    from fallow.methods.registry import method_to_dict
+
+    source, base, target = Path(args.adapter), Path(args.base), Path(args.output)
+    if not source.exists():
+        raise UserError(f"{source} does not exist")
+    if not base.is_dir():
+        raise UserError(f"{base} is not a folder")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(f"{target} is there already and not empty. Use another --output")
+    if is_unmerged(base):
+        raise UserError(f"{base} holds a model that is not merged. Write its base with fallow export --base-output")
+    model = load(base)
+    method = load_update(model, source) if source.is_file() else from_peft(model, source)
+    save(model, target)
+    for path in base.glob("*token*"):
+        if not (target / path.name).exists():
+            shutil.copy2(path, target / path.name)
+    told = {"output": str(target), "method": method_to_dict(method), "update": count(model).trainable}
+    if args.json:
+        print(json_module.dumps(told, indent=2))
+    else:
+        print(f"{target}: method {method.name}, {told['update']:,} trained parameters beside the frozen model")
+    return 0
