@@ -3,8 +3,9 @@
     python benchmarks/decoding.py
     python benchmarks/decoding.py --layers 12 --width 768 --contexts 16 --rounds 3
 
-Rounds alternate; given are medians, and the median ratio of the pairs. A length penalty of 2 favours long texts, so that
-both do the same number of steps; on a trained model the search of `lora` also leaves out the prompts that are decided.
+Rounds alternate; given are medians, and the median ratio of the pairs. A length penalty of 2 favours long texts, so
+that both do the same number of steps; on a trained model the search of `lora` also leaves out the prompts that are
+decided.
 """
 
 import argparse
