@@ -93,6 +93,12 @@ def test_the_log_of_the_gates(finished: tuple[Path, dict[str, Any], Recipe]) -> 
     told = results["stages"]["prune"]["training"]["method"]
     assert told == {key: value for key, value in lines[-1].items() if key != "tokens"}
     assert told["verdict"].startswith("not converged, because")
+    (shown,) = results["gates"]
+    assert (shown["stage"], shown["verdict"], shown["converged"]) == ("prune", told["verdict"], False)
+    assert [row["axis"] for row in shown["rows"]] == ["layers", "hidden", "heads", "inner"]
+    assert f"prune: the gates have {told['verdict']}." in results["notes"]
+    page = (output / "report.html").read_text()
+    assert "They were cut to the target by rank." in page and "multiplier" in page
     assert not (output / "continue" / "method.jsonl").exists()
     assert not (output / "by-score" / "method.jsonl").exists()
 

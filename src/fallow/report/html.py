@@ -8,6 +8,7 @@ from typing import Any
 
 from fallow.errors import UserError
 from fallow.report.document import document, dot, header, notes_section, write_page
+from fallow.report.gates import gates_section
 from fallow.report.html_table import table_section
 from fallow.report.mixture import mixture_section
 from fallow.report.results import Results
@@ -52,6 +53,7 @@ def page(results: Results) -> str:
             intro="Bits per byte of text can be compared between tokenizers, losses per token cannot.",
         ),
         _curves(results, style),
+        gates_section(results),
         mixture_section(results),
         samples_section(results, style),
         notes_section(results.get("notes", ())),

@@ -5,6 +5,7 @@
      "rows":    [{key: value, ...}],            numbers unrounded; "note" is an optional remark about the row
      "domains": {"columns", "rows"},            loss of each held-out source by itself, in the same form
      "curves":  [{"label", "stage", "kind", "points": [[tokens, loss], ...]}],   kind: "train" or "valid"
+     "gates": [{"stage", "verdict", "converged", "rows"}]  stages that trained gates; see `fallow.report.gates`
      "mixtures": [{"stage", "domains": [...]}]  shares that followed losses; see `fallow.report.mixture`
      "samples": [{"context", "references": [...], "outputs": {label: text}}],
      "notes":   ["..."]}

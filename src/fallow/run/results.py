@@ -9,6 +9,7 @@ from fallow import __version__
 from fallow.config import to_dict
 from fallow.evaluate.agreement import METRICS
 from fallow.evaluate.scoring import as_printed
+from fallow.report.gates import gates_of_results
 from fallow.report.mixture import mixtures_of
 from fallow.run.benchmarks import benchmark_columns, benchmark_values
 from fallow.run.domains import by_domain
@@ -69,6 +70,7 @@ def collect(recipe: Recipe, records: Mapping[str, Record], logs: Mapping[str, Se
         "rows": rows,
         "domains": by_domain(done, records),
         "curves": [curve for stage in done for curve in _curves(stage, logs[stage.name])],
+        "gates": gates_of_results({stage.label: records[stage.name] for stage in done}),
         "mixtures": mixtures_of({stage.label: logs[stage.name] for stage in done}),
         "samples": _samples(done, records),
         "notes": notes_of(recipe, done, records),

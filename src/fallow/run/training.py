@@ -114,6 +114,8 @@ def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) 
     if not fitted.finished:
         raise StoppedBySignal(f"stage {stage.name} is saved at step {fitted.steps}; the same command continues there.")
     told = stage.method.summary(loop.model)
+    if verdict := told.get("verdict"):
+        bench.say(f"  {stage.name}: the gates have {verdict}")
     memory = measure_memory(loop.model, loop.optimizer)
     num_tokens = fitted.steps * mixture.tokens_per_batch
     numbers |= {
