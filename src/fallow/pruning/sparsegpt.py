@@ -1,4 +1,4 @@
-"""SparseGPT: prune columns from left to right, and let the columns that follow make up for it. r: outputs, c: inputs."""
+"""SparseGPT: prune columns from left to right; those that follow make up for it. r: outputs, c: inputs."""
 
 import torch
 from torch import Tensor
@@ -36,7 +36,7 @@ def sparsegpt(
         The sparse weight, in the type of the dense one.
 
     Raises:
-        UserError: H has no factor: its entries are not finite, or damp is too small for inputs that depend on each other.
+        UserError: H has no factor: entries are not finite, or damp is too small for inputs that depend on each other.
     """
     w = weight_rc.double().clone()
     h = moments_cc.double().clone()
