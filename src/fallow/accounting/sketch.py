@@ -14,7 +14,9 @@ from fallow.accounting.parameters import GroupCounts, Parameters
 from fallow.accounting.shapes import Weight, linear_sites_of, weights_of
 from fallow.conversion import match_targets
 from fallow.linear import Site, Terms
-from fallow.linear.paths import path_of, usual_path
+from fallow.linear.kernels.structure import expected_bytes
+from fallow.linear.paths import KERNEL_PATHS, path_of
+from fallow.linear.planner import rows_share_columns, usual
 from fallow.methods import Method
 from fallow.random import Key
 from fallow.supports import Support
@@ -55,6 +57,7 @@ class Layer:
 
     weight: Weight
     terms: Terms | None
+    device: str = "cuda"
 
     @property
     def site(self) -> Site:
@@ -83,7 +86,7 @@ class Layer:
 
     def path(self, asked: str) -> str:
         """How it is computed when `asked` was asked for."""
-        return asked or ("" if self.terms is None else usual_path(self.terms))
+        return asked or ("" if self.terms is None else usual(self.terms, self.site.shape, self.device).path)
 
     def numbers(self, trained: Collection[str], path: str = "") -> Numbers:
         """Numbers that multiply an input, by term; as a path executes them when one is given.
@@ -112,12 +115,18 @@ class Layer:
             return self.num_entries
         return self.size
 
-    @property
-    def index_bytes(self) -> int:
-        """Bytes of row pointers and columns, at the width that the support would have."""
+    def index_bytes(self, path: str = "") -> int:
+        """Bytes of row pointers and columns, and of what the compiled kernels derive from them where the path has any.
+
+        Args:
+            path: as `Layer.path` gives it.
+        """
         if self.terms is None or self.terms.sparse is None:
             return 0
-        return Support.meta(self.site.shape, self.num_entries).num_bytes
+        own = Support.meta(self.site.shape, self.num_entries).num_bytes
+        if path not in KERNEL_PATHS or self.device != "cpu":
+            return own
+        return own + expected_bytes(self.site.shape, self.num_entries, rows_share_columns(self.terms))
 
     def tensors(self) -> list[Tensor]:
         """The parameters of its terms."""
@@ -174,7 +183,7 @@ class Sketch:
     @property
     def index_bytes(self) -> int:
         """Bytes of all supports."""
-        return sum(layer.index_bytes for layer in self.converted)
+        return sum(layer.index_bytes(layer.path(self.path)) for layer in self.converted)
 
     @property
     def sparsity(self) -> float:
@@ -252,7 +261,13 @@ class Sketch:
 
 
 def sketch_of(
-    config: Mapping[str, Any], method: Method, *, targets: Sequence[str] = (), seed: int = 0, path: str = ""
+    config: Mapping[str, Any],
+    method: Method,
+    *,
+    targets: Sequence[str] = (),
+    seed: int = 0,
+    path: str = "",
+    device: str = "cuda",
 ) -> Sketch:
     """The sizes of a model of this configuration, converted by this method.
 
@@ -264,6 +279,7 @@ def sketch_of(
         targets: as in `convert`.
         seed: changes no size; random draws are named by it, not made.
         path: how the layers would be computed; empty for the usual path of each.
+        device: type of the device that would compute them.
 
     Raises:
         UserError: an unknown family, targets that match nothing, or a support that does not fit a shape.
@@ -278,7 +294,7 @@ def sketch_of(
         inside = {weight.module for weight in weights if weight.target}
         chosen = {name: site for name, site in sites.items() if name in inside}
     plan = method.plan(chosen, Key(seed))
-    layers = {weight.name: Layer(weight, plan.get(weight.module)) for weight in weights if weight.linear}
+    layers = {weight.name: Layer(weight, plan.get(weight.module), device) for weight in weights if weight.linear}
     tensors: list[Tensor] = []
     for weight in weights:
         layer = layers.get(weight.name)

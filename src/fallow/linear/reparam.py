@@ -10,8 +10,9 @@ from fallow.linear.inputs import Site, dense_weight, stock_layer
 from fallow.linear.kernels.library import library
 from fallow.linear.kernels.structure import make_structure, serves
 from fallow.linear.operands import Operands, assemble
-from fallow.linear.paths import KERNEL_PATHS, LEAN_PATHS, path_of, usual_path
+from fallow.linear.paths import KERNEL_PATHS, LEAN_PATHS, path_of
 from fallow.linear.paths.low_rank import low_rank
+from fallow.linear.planner import Choice, usual
 from fallow.linear.shares import local, share_of, whole
 from fallow.linear.terms import Chosen, Terms
 from fallow.supports import Support
@@ -51,13 +52,13 @@ class ReparamLinear(nn.Module):
     columns: Tensor | None
     structure: Tensor | None
 
-    def __init__(self, site: Site, terms: Terms, path: str = "") -> None:
+    def __init__(self, site: Site, terms: Terms, path: str = "", device: str = "cpu") -> None:
         """Names the parts; `from_layer` fills them."""
         super().__init__()
         self.site = site
         self.terms = terms
-        self.path = path or usual_path(terms)
-        self._compute = path_of(self.path)
+        self.asked = path
+        self._set_path(device)
         for name in ("base", "low_rank_a", "low_rank_b", "values", "bias"):
             self.register_parameter(name, None)
         for name in ("row_pointers", "columns", "structure"):
@@ -70,8 +71,8 @@ class ReparamLinear(nn.Module):
         The base takes over the layer's weight (the very memory, where its orientation allows), the sparse values begin
         as their term says, A is Kaiming-uniform and B zero. On the meta device sizes are set and nothing is drawn.
         """
-        layer = cls(site, terms, path)
         weight = dense_weight(module).detach()
+        layer = cls(site, terms, path, weight.device.type)
         if terms.base is not None:
             layer.base = nn.Parameter(weight.contiguous(), requires_grad=terms.base.trainable)
         if terms.low_rank is not None:
@@ -106,23 +107,49 @@ class ReparamLinear(nn.Module):
         self.structure = None
         self._prepare()
 
+    @property
+    def device(self) -> torch.device:
+        """Where the layer is."""
+        return next(self.parameters()).device
+
+    def use(self, path: str, why: str = "asked for") -> None:
+        """Compute by another path from now on.
+
+        Args:
+            path: its name; empty for the one that suits terms, shape and device, now and wherever the layer goes.
+            why: what `why` will say.
+
+        Raises:
+            UserError: there is no such path, or it cannot be used here.
+        """
+        self.asked = path
+        self._set_path(self.device.type, why)
+        self._prepare()
+
+    def _set_path(self, device: str, why: str = "asked for") -> None:
+        self.path, self.why = Choice(self.asked, why) if self.asked else usual(self.terms, self.site.shape, device)
+        self._compute = path_of(self.path)
+
     def _prepare(self) -> None:
         """Derive what the kernels want to know of the support, where the path uses them and they can act."""
         if self.row_pointers is None or self.columns is None or self.path not in KERNEL_PATHS:
+            self.structure = None
             return
         here = self.columns.device.type == "cpu" and library() is not None
-        if here and serves(self.site.shape, self.columns, self.row_pointers):
+        if self.structure is None and here and serves(self.site.shape, self.columns, self.row_pointers):
             lean = self.path in LEAN_PATHS
             self.structure = _NONE if lean else make_structure(self.site.shape, self.row_pointers, self.columns)
 
     def _apply(self, fn: Any, recurse: bool = True) -> "ReparamLinear":
-        """What `to` and its like call. The structure stays on the CPU: it is dropped on the way to another device."""
-        before = None if self.columns is None else self.columns.device.type
-        structure, self.structure = self.structure, None
+        """What `to` and its like call. On another device another path may suit, and the structure is for the CPU."""
+        before, structure, self.structure = self.device.type, self.structure, None
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if self.columns is not None and self.columns.device.type == "cpu":
+        after = self.device.type
+        if before == after == "cpu":
             self.structure = structure
-            if before not in ("cpu", "meta"):  # from meta comes memory without contents; `draw_support` follows
+        elif before != after:
+            self._set_path(after, self.why)
+            if before != "meta":  # from there comes memory without contents, and `draw_support` follows
                 self._prepare()
         return self
 

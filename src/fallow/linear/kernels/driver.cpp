@@ -293,6 +293,10 @@ int fallow_structure_build(int number, int32_t d_out, int32_t d_in, const int32_
   return code;
 }
 
+int64_t fallow_structure_expected_bytes(int number, int32_t d_out, int32_t d_in, int64_t nnz, int shared) {
+  return expected_bytes(number, d_out, d_in, nnz, shared != 0);
+}
+
 void fallow_structure_free(int32_t* data) { std::free(data); }
 
 int fallow_structure_facts(const int32_t* structure, int64_t size, int32_t facts[4]) {

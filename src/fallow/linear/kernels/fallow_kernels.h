@@ -33,6 +33,9 @@ FALLOW_API int fallow_structure_build(int engine, int32_t d_out, int32_t d_in, c
                                       int group, int32_t** data, int64_t* size);
 FALLOW_API void fallow_structure_free(int32_t* data);
 
+// Bytes that a structure of a random support would have, without drawing it.
+FALLOW_API int64_t fallow_structure_expected_bytes(int engine, int32_t d_out, int32_t d_in, int64_t nnz, int shared);
+
 // A support and its values, as both products want them. Sizes are checked against the structure. Without one (size 0)
 // it is derived for each call that needs it, which costs little where entries are few, and nothing is kept.
 struct fallow_matrix {

@@ -64,6 +64,8 @@ class Library:
         self.structure_free.argtypes = [pointer]
         self.structure_facts = found.fallow_structure_facts
         self.structure_facts.argtypes = [pointer, int64, pointer]
+        self.expected_bytes = found.fallow_structure_expected_bytes
+        self.expected_bytes.argtypes, self.expected_bytes.restype = [integer, int32, int32, int64, integer], int64
         self.forward = found.fallow_forward
         self.forward.argtypes = [pointer, pointer, int64, pointer, pointer, pointer, int64, int64, integer]
         self.one_token = found.fallow_one_token

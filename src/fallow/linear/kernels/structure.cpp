@@ -1,9 +1,11 @@
 #include "structure.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <utility>
 #include <vector>
 
 #include "engine.h"
@@ -218,6 +220,23 @@ int build(int number, int d_out, int d_in, const int32_t* row_begin, const uint1
   } catch (const std::bad_alloc&) {
     return FALLOW_NO_MEMORY;
   }
+}
+
+int64_t expected_bytes(int number, int d_out, int d_in, int64_t nnz, bool shared) {
+  const Engine* tools = engine(number);
+  if (!tools) return 0;
+  const double density = static_cast<double>(nnz) / (static_cast<double>(d_out) * d_in);
+  const auto places = [](int rows, int columns, int group, int width) {
+    return static_cast<double>((columns + width - 1) / width) * ((rows + group - 1) / group);
+  };
+  if (shared) return static_cast<int64_t>(sizeof(Header) + 4 * places(d_out, d_in, 4, SHARED_WIDTH) + nnz / 4.0);
+  const int group = chosen_group(*tools, density), width = width_by_row(density), patterns = (1 << group) - 1;
+  double bytes = sizeof(Header) + 4 * places(d_out, d_in, 1, width) + nnz;
+  if (group == 1) return static_cast<int64_t>(bytes + 4 * places(d_in, d_out, 1, width) + 3.0 * nnz);
+  const double met = 1 - std::pow(1 - density, group);  // share of the columns that a group meets
+  for (const auto& [rows, columns] : {std::pair<int, int>{d_out, d_in}, std::pair<int, int>{d_in, d_out}})
+    bytes += (8 + patterns) * places(rows, columns, group, MIXED_WIDTH) + met * columns * ((rows + group - 1) / group) + 2.0 * nnz;
+  return static_cast<int64_t>(bytes);
 }
 
 bool read(const int32_t* data, int64_t size, Structure* out) {

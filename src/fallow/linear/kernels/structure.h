@@ -58,6 +58,9 @@ struct Packed {
 // Builds it. `group` is 0 (chosen by density) or 1, 2, 4. Returns 0, or a code of fallow_kernels.h.
 int build(int engine, int d_out, int d_in, const int32_t* row_begin, const uint16_t* column, int group, Packed* out);
 
+// Bytes that it would have for a random support.
+int64_t expected_bytes(int engine, int d_out, int d_in, int64_t nnz, bool shared);
+
 // Reads it; false when it was not made by this version for this matrix.
 bool read(const int32_t* data, int64_t size, Structure* out);
 

@@ -76,6 +76,20 @@ def make_structure(
     return structure
 
 
+def expected_bytes(shape: tuple[int, int], entries: int, shared: bool) -> int:
+    """Bytes of the structure of a random support, without drawing it; 0 where there are no kernels or they do not act.
+
+    Args:
+        shape: (d_out, d_in).
+        entries: of the support.
+        shared: whether every four rows have the same columns.
+    """
+    found = library()
+    if found is None or max(shape) > _WIDEST or not entries:
+        return 0
+    return int(found.expected_bytes(found.engines[found.engine], *shape, entries, shared))
+
+
 def facts_of(structure: Tensor) -> Facts:
     """What a structure says of itself.
 

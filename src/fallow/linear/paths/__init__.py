@@ -11,7 +11,6 @@ from fallow.linear.paths.factored import factored
 from fallow.linear.paths.materialise import materialise
 from fallow.linear.paths.sparse import sparse
 from fallow.linear.paths.update import update
-from fallow.linear.terms import Sparse, Terms
 
 Path = Callable[[Tensor, Operands], Tensor]
 """Takes x (..., d_in) and the operands, gives x W^T + bias (..., d_out)."""
@@ -24,10 +23,6 @@ KERNEL_PATHS = frozenset({"factored", "sparse"})
 
 LEAN_PATHS = frozenset({"factored"})
 """Those of them that are for few entries: the kernels derive the structure in each pass, and nothing of it is kept."""
-
-
-_FEW = 0.005
-"""Density up to which the products (tokens x entries) of the path `update` are smaller than building a matrix."""
 
 
 def path_of(name: str) -> Path:
@@ -43,10 +38,3 @@ def path_of(name: str) -> Path:
             f"path sparse needs the compiled kernels, and there are none here: {missing()}. Or write path: materialise"
         )
     return PATHS[name]
-
-
-def usual_path(terms: Terms) -> str:
-    """The path of a layer for which none is named: a small update beside a frozen base makes no matrix of its own."""
-    frozen = terms.base is not None and not terms.base.trainable
-    many = isinstance(terms.sparse, Sparse) and terms.sparse.density > _FEW
-    return "update" if frozen and (terms.low_rank or terms.sparse) and not many else "materialise"

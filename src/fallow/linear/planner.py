@@ -1,0 +1,91 @@
+"""Which path computes a layer, and why: by a table of what was measured, or by a measurement on the machine at hand.
+
+The table answers the same on every process and in every run, so nothing depends on a clock unless it is asked for.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from fallow.linear.kernels.library import library, missing
+from fallow.linear.terms import Sparse, Terms
+from fallow.supports import Block, Vector
+
+NO_GAIN = "no speed-up available at this sparsity on this device"
+
+_FEW = 0.005
+"""Density up to which the products (tokens x entries) of the path `update` are smaller than building a matrix."""
+
+_SMALLEST = 128 * 128
+"""Positions of the smallest matrix for which calling the kernels pays, at a few hundred tokens."""
+
+_LEAST: Mapping[str, tuple[float, float]] = {"avx512": (0.5, 0.4), "avx2": (0.6, 0.5)}
+"""By instruction set: the least sparsity at which the kernels beat the dense product clearly, for any support and for one
+whose rows share their columns four by four. Others were not measured and are not chosen by the table."""
+
+_COST = 2.5
+"""Time of an entry of the sparse term in the kernels, in units of an entry of a dense product, where entries are few."""
+
+_WORTH = 0.9
+"""Share of the dense product's operations up to which products by factors are faster."""
+
+
+class Choice(NamedTuple):
+    """A path by name, and the reason in a few words."""
+
+    path: str
+    why: str
+
+
+def usual(terms: Terms, shape: tuple[int, int], device: str = "cpu") -> Choice:
+    """The path of a layer for which none is named, by the table.
+
+    Args:
+        terms: of the layer.
+        shape: (d_out, d_in).
+        device: type of the device that the layer is on.
+
+    >>> from fallow.linear import Base
+    >>> usual(Terms(base=Base()), (8, 8)).path
+    'materialise'
+    """
+    frozen = terms.base is not None and not terms.base.trainable
+    many = isinstance(terms.sparse, Sparse) and terms.sparse.density > _FEW
+    if frozen and (terms.low_rank or terms.sparse) and not many:
+        return Choice("update", "a small update beside a frozen base makes no matrix of its own")
+    if terms.base is not None:
+        return Choice("materialise", "the base is dense")
+    if device != "cpu":
+        return Choice("materialise", f"one dense product; {NO_GAIN}")
+    return _on_cpu(terms, shape)
+
+
+def _on_cpu(terms: Terms, shape: tuple[int, int]) -> Choice:
+    size, kernels = shape[0] * shape[1], library()
+    entries = 0 if terms.sparse is None else terms.sparse.num_entries(shape[1])
+    if entries and kernels is None:
+        return Choice("materialise", f"no compiled kernels: {missing()}")
+    if terms.low_rank is not None:
+        cost = (terms.low_rank.num_entries(shape) + _COST * entries) / size
+        if cost <= _WORTH:
+            return Choice("factored", f"the factors and entries cost {cost:.0%} of a dense product")
+        return Choice("materialise", f"the factors and entries would cost {cost:.0%} of a dense product")
+    assert terms.sparse is not None
+    assert kernels is not None
+    sparsity = 1 - entries / size
+    if kernels.engine not in _LEAST:
+        return Choice("materialise", f"the {kernels.engine} kernels were not measured; fallow bench linear does it")
+    if size < _SMALLEST:
+        return Choice("materialise", f"{NO_GAIN}: a matrix of {shape[0]} x {shape[1]} is too small")
+    least = _LEAST[kernels.engine][rows_share_columns(terms)]
+    if sparsity < least - 1e-9:
+        return Choice("materialise", f"{NO_GAIN}: {sparsity:.0%}, and {least:.0%} is needed")
+    return Choice("sparse", f"the {kernels.engine} kernels multiply only the {1 - sparsity:.0%} that exist")
+
+
+def rows_share_columns(terms: Terms) -> bool:
+    """Whether every four rows of the support have the same columns, which the kernels like best."""
+    if not isinstance(terms.sparse, Sparse):
+        return False
+    kind = terms.sparse.kind
+    height = kind.height if isinstance(kind, Vector) else kind.size if isinstance(kind, Block) else 1
+    return height % 4 == 0 and all(rows % 4 == 0 for rows in terms.sparse.parts)
