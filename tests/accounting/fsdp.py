@@ -50,7 +50,7 @@ def main(processes: int) -> None:
         for name, row in ROWS.items():
             method = method_of(row.method, **row.settings)
             model = build(CONFIGS[family]).train()
-            fallow.convert(model, method, seed=3)
+            fallow.convert(model, method, seed=3, path="materialise")
             distributed.shard(model, distributed.Mesh(0, processes, "cpu"))
             optimizer = build_optimizer(model, method, Optimizer(lr=1e-3))
             with Collectives() as moved:

@@ -8,13 +8,16 @@ import torch
 
 import fallow
 from fallow.accounting.activations import count_activations
+from fallow.accounting.memory import measure_memory
 from fallow.accounting.peak import largest_micro, step_memory
 from fallow.accounting.sharding import Sharding
 from fallow.accounting.sketch import Sketch, sketch_of
 from fallow.folder import build
+from fallow.linear.kernels.library import ENVIRONMENT, library, missing
 from fallow.methods import method_of
 from fallow.train.objective import NextToken
 from tests.accounting.live_bytes import LiveBytes
+from tests.paths import needs_kernels
 
 VOCAB, CONTEXT = 160, 40
 SMALL = {
@@ -79,7 +82,7 @@ def saved_bytes(model: torch.nn.Module, sequences: int, precision: str) -> int:
 
 
 def sketch(config: dict[str, Any], method: str, path: str, settings: dict[str, Any]) -> Sketch:
-    return sketch_of(config, method_of(method, **settings), path=path)
+    return sketch_of(config, method_of(method, **settings), path=path, device="cpu")
 
 
 @pytest.mark.parametrize("precision", TYPES)
@@ -157,15 +160,35 @@ def test_peak_of_a_step(family: str, precision: Any, vocab: int) -> None:
             assert 0.97 <= ours / real <= 1.15, (method, accumulation, memory)
 
 
-def test_peak_where_the_path_is_what_counts() -> None:
+@pytest.mark.parametrize("kernels", ["", "off"])
+def test_peak_where_the_path_is_what_counts(kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ENVIRONMENT, kernels)
+    if not kernels and library() is None:
+        pytest.skip(f"the kernels are not built here: {missing()}")
     config = {**CONFIGS["gpt2"], "vocab_size": 96}
-    for path in ("materialise", "factored"):
-        sharding = Sharding(sketch(config, "sparse", path, {"sparsity": 0.5}), 1, "fp32", "cpu")
+    for method, path, settings in (
+        ("sparse", "materialise", {"sparsity": 0.5}),
+        ("sparse", "factored", {"sparsity": 0.5}),
+        ("sltrain", "factored", {"rank": 8, "density": 0.1}),
+        *([] if kernels else [("sparse", "sparse", {"sparsity": 0.75, "support": "vector:4"})]),
+    ):
+        sharding = Sharding(sketch(config, method, path, settings), 1, "fp32", "cpu")
         memory = step_memory(sharding, micro=1, context=CONTEXT, accumulation=1)
         ours = memory.peak - memory.weights - memory.optimizer - memory.indices
-        real = peak_bytes(made(config, "sparse", path, {"sparsity": 0.5}), 1, "fp32", 1)
+        real = peak_bytes(made(config, method, path, settings), 1, "fp32", 1)
         assert memory.path > 0
-        assert 0.97 <= ours / real <= 1.25
+        assert 0.97 <= ours / real <= 1.25, (method, path, memory)
+
+
+@needs_kernels
+def test_bytes_that_the_kernels_keep() -> None:
+    """What is told before a support is drawn is what a drawn one has, and the same on every path that uses them."""
+    config = {**CONFIGS["llama"], "hidden_size": 256, "intermediate_size": 640, "num_hidden_layers": 1}
+    for sparsity in (0.5, 0.75, 0.9):
+        for support in ("uniform", "vector:4", "block:4"):
+            settings = {"sparsity": sparsity, "support": support}
+            real = measure_memory(made(config, "sparse", "sparse", settings)).layers.indices
+            assert sketch(config, "sparse", "sparse", settings).index_bytes == pytest.approx(real, rel=0.04)
 
 
 def test_the_largest_micro_batch_is_the_largest() -> None:

@@ -6,6 +6,8 @@ from typing import Any
 from fallow.accounting.activations import Activations, count_activations
 from fallow.accounting.sharding import Sharding
 from fallow.accounting.sketch import Layer
+from fallow.linear.paths import LEAN_PATHS
+from fallow.linear.planner import scratch_bytes, structure_bytes
 
 _PIECE = 1 << 21
 """Elements of the temporary of one piece of the path `factored`."""
@@ -198,7 +200,9 @@ def path_bytes(layer: Layer, tokens: int, narrow: int, path: str) -> int:
     `materialise` holds the matrix twice while it is built (scatter makes a new one), beside the 64-bit positions of its
     entries; while positions are computed there are three such lists. In backward the matrix gives way to its gradient.
 
-    `factored` holds pieces of entries x tokens, three at a time, beside the transposed input and output.
+    `sparse` and `factored` hold what the compiled kernels work in, and under bf16 the input, its gradient and that of
+    the output in fp32; with factors also what they give. Without kernels `factored` holds pieces of entries x tokens,
+    three at a time, beside the transposed input and output, and `sparse` is `materialise`.
 
     `update` holds entries x tokens twice and rank x tokens, and under bf16 a narrow copy of the base.
 
@@ -211,7 +215,13 @@ def path_bytes(layer: Layer, tokens: int, narrow: int, path: str) -> int:
     assert layer.terms is not None
     d_out, d_in = layer.site.shape
     entries, matrix = layer.num_entries, narrow * layer.size
-    if path == "materialise":
+    if layer.uses_kernels(path):
+        low_rank = layer.terms.low_rank
+        factors = 0 if low_rank is None else narrow * tokens * (low_rank.total_rank + d_out)
+        wide = 0 if narrow >= 4 else 4 * tokens * (2 * d_in + d_out)
+        made = 2 * structure_bytes(layer.terms, layer.site.shape) if path in LEAN_PATHS else 0  # while it is copied, twice
+        return scratch_bytes(layer.terms, layer.site.shape, tokens) + made + factors + wide
+    if path in ("materialise", "sparse"):
         if layer.terms.sparse is None and layer.terms.low_rank is None:
             return 0
         return max(2 * matrix + (8 + narrow) * entries, matrix + 24 * entries)

@@ -14,9 +14,9 @@ from fallow.accounting.parameters import GroupCounts, Parameters
 from fallow.accounting.shapes import Weight, linear_sites_of, weights_of
 from fallow.conversion import match_targets
 from fallow.linear import Site, Terms
-from fallow.linear.kernels.structure import expected_bytes
-from fallow.linear.paths import KERNEL_PATHS, path_of
-from fallow.linear.planner import rows_share_columns, usual
+from fallow.linear.kernels.library import library
+from fallow.linear.paths import KERNEL_PATHS, LEAN_PATHS, path_of
+from fallow.linear.planner import structure_bytes, usual
 from fallow.methods import Method
 from fallow.random import Key
 from fallow.supports import Support
@@ -124,9 +124,13 @@ class Layer:
         if self.terms is None or self.terms.sparse is None:
             return 0
         own = Support.meta(self.site.shape, self.num_entries).num_bytes
-        if path not in KERNEL_PATHS or self.device != "cpu":
-            return own
-        return own + expected_bytes(self.site.shape, self.num_entries, rows_share_columns(self.terms))
+        keeps = self.uses_kernels(path) and path not in LEAN_PATHS
+        return own + (structure_bytes(self.terms, self.site.shape) if keeps else 0)
+
+    def uses_kernels(self, path: str) -> bool:
+        """Whether the compiled kernels compute its sparse term."""
+        has_entries = self.terms is not None and self.terms.sparse is not None
+        return has_entries and path in KERNEL_PATHS and self.device == "cpu" and library() is not None
 
     def tensors(self) -> list[Tensor]:
         """The parameters of its terms."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from fallow.linear.kernels.library import library, missing
+from fallow.linear.kernels.structure import expected_bytes, expected_scratch
 from fallow.linear.terms import Sparse, Terms
 from fallow.supports import Block, Vector
 
@@ -19,11 +20,11 @@ _SMALLEST = 128 * 128
 """Positions of the smallest matrix for which calling the kernels pays, at a few hundred tokens."""
 
 _LEAST: Mapping[str, tuple[float, float]] = {"avx512": (0.5, 0.4), "avx2": (0.6, 0.5)}
-"""By instruction set: the least sparsity at which the kernels beat the dense product clearly, for any support and for one
-whose rows share their columns four by four. Others were not measured and are not chosen by the table."""
+"""By instruction set: the least sparsity at which the kernels beat the dense product clearly, for any support and for
+one whose rows share their columns four by four. Others were not measured and are not chosen by the table."""
 
 _COST = 2.5
-"""Time of an entry of the sparse term in the kernels, in units of an entry of a dense product, where entries are few."""
+"""Time of an entry of the sparse term in the kernels, in entries of a dense product, where entries are few."""
 
 _WORTH = 0.9
 """Share of the dense product's operations up to which products by factors are faster."""
@@ -89,3 +90,15 @@ def rows_share_columns(terms: Terms) -> bool:
     kind = terms.sparse.kind
     height = kind.height if isinstance(kind, Vector) else kind.size if isinstance(kind, Block) else 1
     return height % 4 == 0 and all(rows % 4 == 0 for rows in terms.sparse.parts)
+
+
+def structure_bytes(terms: Terms, shape: tuple[int, int]) -> int:
+    """Bytes that the kernels derive from a layer's support and keep beside it, without drawing it."""
+    assert terms.sparse is not None
+    return expected_bytes(shape, terms.sparse.num_entries(shape[1]), rows_share_columns(terms))
+
+
+def scratch_bytes(terms: Terms, shape: tuple[int, int], tokens: int) -> int:
+    """Bytes that the kernels allocate while they compute a layer, and free at the end of the product."""
+    assert terms.sparse is not None
+    return expected_scratch(shape, terms.sparse.num_entries(shape[1]), rows_share_columns(terms), tokens)

@@ -209,7 +209,7 @@ def estimate_recipe(recipe: Recipe, question: Question, measure: Measure | None 
         config = config_of(recipe, stage)
         key = (repr(sorted(config.items(), key=str)), stage.method, stage.targets)
         if key not in sketches:
-            sketches[key] = _sketch(stage, config)
+            sketches[key] = _sketch(stage, config, _device(recipe))
         sketch = sketches[key]
         accumulation = _accumulation(stage, question.processes)
         micro = min(stage.batch.micro, stage.batch.sequences // question.processes)
@@ -244,9 +244,9 @@ def estimate_recipe(recipe: Recipe, question: Question, measure: Measure | None 
     return RecipeCost(recipe=recipe, question=question, stages=tuple(found))
 
 
-def _sketch(stage: Stage, config: Mapping[str, Any]) -> Sketch:
+def _sketch(stage: Stage, config: Mapping[str, Any], device: str) -> Sketch:
     try:
-        return sketch_of(config, stage.method, targets=stage.targets, seed=stage.seed)
+        return sketch_of(config, stage.method, targets=stage.targets, seed=stage.seed, device=device)
     except UserError as error:
         raise UserError(f"stage {stage.name}: {error}") from None
 

@@ -76,7 +76,7 @@ def _fitting(sketch: Sketch, stage: Stage, context: int, device: str, precision:
     """The stage's micro-batch, or the largest below it whose two blocks fit here."""
     free = _free_bytes(device)
     kind: Literal["cpu", "cuda"] = "cuda" if device.startswith("cuda") else "cpu"
-    two = sketch_of(with_blocks(sketch.config, 2), stage.method, targets=stage.targets, seed=stage.seed)
+    two = sketch_of(with_blocks(sketch.config, 2), stage.method, targets=stage.targets, seed=stage.seed, device=kind)
     needed = 0
     for micro in range(stage.batch.micro, 0, -1):
         sharding = Sharding(two, 1, precision, kind, manner_of(stage, two))

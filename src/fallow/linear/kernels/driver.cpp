@@ -118,18 +118,33 @@ void forward_one(const Call& call, const float* x, const Output& out) {
   });
 }
 
+// The pieces of memory that a forward product works in, in floats.
+struct ForwardSizes {
+  Tiling tiling;
+  bool few;
+  int tiles, splits;  // where tiles do not go round, rows are shared out as well; each part lays out its tile for itself
+  int64_t in, out, slots, walked;
+
+  ForwardSizes(const Engine& tools, Kind kind, int d_out, int d_in, int64_t nnz, int64_t tokens, int threads)
+      : tiling{tools.lanes, tools.vectors[kind], tokens}, few(is_few(tools, tokens)), tiles(tiling.count()) {
+    splits = std::min((d_out + UNIT - 1) / UNIT, (threads + tiles - 1) / tiles);
+    in = round_up(d_in * tiling.width(), 16), out = round_up(d_out, UNIT) * tiling.width();
+    slots = std::min<int64_t>(threads, static_cast<int64_t>(tiles) * splits), walked = few ? 0 : nnz;
+  }
+  int64_t total() const { return (in + out) * slots + walked; }
+};
+
 int forward(const Call& call, const float* x, int64_t x_stride, const Output& out, int64_t tokens) {
   const Engine& tools = call.tools;
   const Structure& s = call.s;
   const Walk& walk = s.forward;
-  const bool few = is_few(tools, tokens);
-  const Tiling tiling{tools.lanes, tools.vectors[s.kind], tokens};
-  const int group = few ? 1 : walk.group, tiles = tiling.count();
-  // Where tiles do not go round, rows are shared out as well; each part lays out its tile for itself.
+  const ForwardSizes sizes(tools, s.kind, s.d_out, s.d_in, s.nnz, tokens, call.threads);
+  const Tiling& tiling = sizes.tiling;
+  const bool few = sizes.few;
+  const int group = few ? 1 : walk.group, splits = sizes.splits;
+  const int64_t in_size = sizes.in, out_size = sizes.out;
   const Ranges rows{(s.d_out + UNIT - 1) / UNIT, 0};
-  const int splits = std::min(rows.total, (call.threads + tiles - 1) / tiles);
-  const int64_t in_size = round_up(s.d_in * tiling.width(), 16), out_size = round_up(s.d_out, UNIT) * tiling.width();
-  Scratch scratch((in_size + out_size) * std::min(call.threads, tiles * splits)), walked(few ? 0 : s.nnz);
+  Scratch scratch((in_size + out_size) * sizes.slots), walked(sizes.walked);
   if (!scratch.get() || !walked.get()) return FALLOW_NO_MEMORY;
   if (!few) {
     const Ranges groups{walk.groups(), std::min(walk.groups(), call.threads * PARTS)};
@@ -137,7 +152,7 @@ int forward(const Call& call, const float* x, int64_t x_stride, const Output& ou
       fetch_values(s, walk, call.row_begin, call.values, groups.begin(part), groups.end(part), walked.get());
     });
   }
-  parallel(call.threads, tiles * splits, [&](int job, int slot) {
+  parallel(call.threads, sizes.tiles * splits, [&](int job, int slot) {
     const int tile = job / splits;
     const Ranges parts{rows.total, splits};
     const int first = parts.begin(job % splits) * UNIT, last = std::min(parts.end(job % splits) * UNIT, s.d_out);
@@ -163,17 +178,32 @@ struct Gradients {
   float* bias;
 };
 
+// The same for a backward product: tiles of x and of g for a chunk of tokens, one tile of the input's gradient a thread.
+struct BackwardSizes {
+  Tiling tiling;
+  int tiles, chunk;
+  int64_t x, g, back;
+
+  BackwardSizes(const Engine& tools, Kind kind, int d_out, int d_in, int64_t tokens, int threads)
+      : tiling{tools.lanes, tools.vectors[kind], tokens}, tiles(tiling.count()) {
+    chunk = std::min(tiles, std::max(4, 2 * threads));
+    x = round_up(d_in * tiling.width(), 16), g = round_up(d_out * tiling.width(), 16);
+    back = round_up(d_in, UNIT) * tiling.width();
+  }
+  int64_t total(int64_t nnz, int threads) const { return (x + g) * chunk + back * threads + 2 * nnz; }
+};
+
 int backward(const Call& call, const float* x, int64_t x_stride, const float* g, int64_t g_stride, const Gradients& out,
              int64_t tokens) {
   const Engine& tools = call.tools;
   const Structure& s = call.s;
   const bool shared = s.kind == SHARED;
   const Walk& back = shared ? s.forward : s.transposed;
-  const Tiling tiling{tools.lanes, tools.vectors[s.kind], tokens};
-  const int tiles = tiling.count(), chunk = std::min(tiles, std::max(4, 2 * call.threads));
-  const int64_t x_size = round_up(s.d_in * tiling.width(), 16), g_size = round_up(s.d_out * tiling.width(), 16);
-  const int64_t back_size = out.x ? round_up(s.d_in, UNIT) * tiling.width() : 0;
-  Scratch xs(out.values ? x_size * chunk : 0), gs(g_size * chunk), backs(back_size * call.threads);
+  const BackwardSizes sizes(tools, s.kind, s.d_out, s.d_in, tokens, call.threads);
+  const Tiling& tiling = sizes.tiling;
+  const int tiles = sizes.tiles, chunk = sizes.chunk;
+  const int64_t x_size = sizes.x, g_size = sizes.g, back_size = sizes.back;
+  Scratch xs(out.values ? x_size * chunk : 0), gs(g_size * chunk), backs(out.x ? back_size * call.threads : 0);
   Scratch walked(out.x ? s.nnz : 0), gradient(out.values ? s.nnz : 0);
   if (!xs.get() || !gs.get() || !backs.get() || !walked.get() || !gradient.get()) return FALLOW_NO_MEMORY;
 
@@ -295,6 +325,16 @@ int fallow_structure_build(int number, int32_t d_out, int32_t d_in, const int32_
 
 int64_t fallow_structure_expected_bytes(int number, int32_t d_out, int32_t d_in, int64_t nnz, int shared) {
   return expected_bytes(number, d_out, d_in, nnz, shared != 0);
+}
+
+int64_t fallow_scratch_bytes(int number, int32_t d_out, int32_t d_in, int64_t nnz, int shared, int64_t tokens, int threads) {
+  const Engine* tools = engine(number);
+  if (!tools || tokens < 1) return 0;
+  const Kind kind = shared ? SHARED : MIXED;
+  threads = std::max(threads, 1);
+  const int64_t ahead = ForwardSizes(*tools, kind, d_out, d_in, nnz, tokens, threads).total();
+  const int64_t back = BackwardSizes(*tools, kind, d_out, d_in, tokens, threads).total(nnz, threads);
+  return static_cast<int64_t>(sizeof(float)) * std::max(ahead, back);
 }
 
 void fallow_structure_free(int32_t* data) { std::free(data); }

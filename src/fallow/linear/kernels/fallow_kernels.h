@@ -36,6 +36,10 @@ FALLOW_API void fallow_structure_free(int32_t* data);
 // Bytes that a structure of a random support would have, without drawing it.
 FALLOW_API int64_t fallow_structure_expected_bytes(int engine, int32_t d_out, int32_t d_in, int64_t nnz, int shared);
 
+// Bytes that the larger of the two products allocates while it works: tiles, and values in the order of a walk.
+FALLOW_API int64_t fallow_scratch_bytes(int engine, int32_t d_out, int32_t d_in, int64_t nnz, int shared, int64_t tokens,
+                                        int threads);
+
 // A support and its values, as both products want them. Sizes are checked against the structure. Without one (size 0)
 // it is derived for each call that needs it, which costs little where entries are few, and nothing is kept.
 struct fallow_matrix {

@@ -66,6 +66,9 @@ class Library:
         self.structure_facts.argtypes = [pointer, int64, pointer]
         self.expected_bytes = found.fallow_structure_expected_bytes
         self.expected_bytes.argtypes, self.expected_bytes.restype = [integer, int32, int32, int64, integer], int64
+        self.scratch_bytes = found.fallow_scratch_bytes
+        self.scratch_bytes.argtypes = [integer, int32, int32, int64, integer, int64, integer]
+        self.scratch_bytes.restype = int64
         self.forward = found.fallow_forward
         self.forward.argtypes = [pointer, pointer, int64, pointer, pointer, pointer, int64, int64, integer]
         self.one_token = found.fallow_one_token

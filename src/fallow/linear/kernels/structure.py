@@ -90,6 +90,22 @@ def expected_bytes(shape: tuple[int, int], entries: int, shared: bool) -> int:
     return int(found.expected_bytes(found.engines[found.engine], *shape, entries, shared))
 
 
+def expected_scratch(shape: tuple[int, int], entries: int, shared: bool, tokens: int) -> int:
+    """Bytes that a product allocates inside the kernels and frees at its end, with as many threads as torch has now.
+
+    Args:
+        shape: (d_out, d_in).
+        entries: of the support.
+        shared: whether every four rows have the same columns.
+        tokens: of the activations.
+    """
+    found = library()
+    if found is None or max(shape) > _WIDEST or not entries:
+        return 0
+    number = found.engines[found.engine]
+    return int(found.scratch_bytes(number, *shape, entries, shared, tokens, torch.get_num_threads()))
+
+
 def facts_of(structure: Tensor) -> Facts:
     """What a structure says of itself.
 
