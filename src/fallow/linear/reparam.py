@@ -154,7 +154,11 @@ class ReparamLinear(nn.Module):
         return self
 
     def draw_support(self, device: torch.device | str | None = None) -> None:
-        """Draw the support of a layer that was made on the meta device, on that of its values or on another one."""
+        """Draw the support of a layer that was made on the meta device, on that of its values or on another one.
+
+        The path that suits the device is taken, too: on the meta device nothing is known of it.
+        """
+        self._set_path(torch.device(device or self.device).type, self.why)
         if self.terms.sparse is not None and self.values is not None:
             self.set_support(self.terms.sparse.draw(self.in_features), torch.device(device or self.values.device))
 
