@@ -219,7 +219,9 @@ def path_bytes(layer: Layer, tokens: int, narrow: int, path: str) -> int:
         low_rank = layer.terms.low_rank
         factors = 0 if low_rank is None else narrow * tokens * (low_rank.total_rank + d_out)
         wide = 0 if narrow >= 4 else 4 * tokens * (2 * d_in + d_out)
-        made = 2 * structure_bytes(layer.terms, layer.site.shape) if path in LEAN_PATHS else 0  # while it is copied, twice
+        made = (
+            2 * structure_bytes(layer.terms, layer.site.shape) if path in LEAN_PATHS else 0
+        )  # while it is copied, twice
         return scratch_bytes(layer.terms, layer.site.shape, tokens) + made + factors + wide
     if path in ("materialise", "sparse"):
         if layer.terms.sparse is None and layer.terms.low_rank is None:
