@@ -156,3 +156,63 @@ def test_a_new_model_is_not_cut(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match=r"model.cut .* has no effect on a new model"):
         load(path)
+
+
+CONVERGES = """{name: shear, to: *target, warmup: 4, preset: reachable, until: converged}
+    budget: {steps: 200}
+  - <<: *common
+    name: go-on
+    model: {stage: prune, moments: true}
+    method: {name: dense}"""
+
+
+def test_converged_gates_are_cut_and_the_optimizer_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safetensors.torch import load_file
+
+    from fallow.run.moments import FILE
+    from fallow.train.loop import Loop
+
+    seen = {}
+    fit = Loop.fit
+
+    def spy(self: Loop) -> Any:
+        found = fit(self)
+        steps = {float(state["step"]) for state in self.optimizer.state.values()}
+        seen[self.folder.name] = (found.steps, found.stopped, max(steps))
+        return found
+
+    monkeypatch.setattr(Loop, "fit", spy)
+    # a size limit that noise cannot miss: what is tested is that the stage ends, and with what the next one begins
+    monkeypatch.setattr("fallow.shearing.diagnostics.SHARE", 1.0)
+    monkeypatch.setattr("fallow.shearing.diagnostics.MARGIN", -1.0)
+    monkeypatch.setattr("fallow.shearing.diagnostics.SIZE", 0.5)
+    path = recipe_at(tmp_path, "{name: shear, to: *target, warmup: 4, preset: released}", CONVERGES)
+    results = run_recipe(load(path, [("output", str(tmp_path / "out"))]), only=["go-on"], json=True)
+    pruned = seen["prune"][0]
+    assert pruned < 200 and pruned % 10 == 0 and seen["prune"][1] == "early"
+    assert results["stages"]["prune"]["training"]["method"]["converged"]
+    assert seen["go-on"] == (8, "budget", pruned + 8)
+    saved = load_file(tmp_path / "out" / "prune" / FILE)
+    weights = load_file(tmp_path / "out" / "prune" / "model" / "model.safetensors")
+    assert {name: t.shape for name, t in weights.items()}.items() <= {
+        name.removeprefix("exp_avg."): t.shape for name, t in saved.items()
+    }.items()
+    assert float(saved["step"]) == pruned
+    assert all(bool((t >= 0).all()) for name, t in saved.items() if name.startswith("exp_avg_sq."))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("model: {stage: prune}", "model: {stage: prune, moments: true}", "trains by method sparse"),
+        (
+            "model: {stage: pretrain}",
+            "model: {stage: pretrain, moments: true, cut: {to: *target}}",
+            "belong to the whole",
+        ),
+        ("warmup: 4,", "warmup: 4, until: convergd,", "until.*Did you mean converged"),
+    ],
+)
+def test_moments_that_cannot_be_handed_on(old: str, new: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        load(recipe_at(tmp_path, old, new))

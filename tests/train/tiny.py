@@ -84,6 +84,9 @@ class Method:
     def own_rates(self, model: nn.Module) -> dict[str, OwnRate]:
         return {}
 
+    def is_done(self, model: nn.Module, step: int) -> bool:
+        return False
+
     def summary(self, model: nn.Module) -> dict[str, Any]:
         return {}
 

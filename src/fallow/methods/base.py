@@ -30,6 +30,9 @@ class Method(ABC):
     """A line of work as settings. Subclasses are frozen dataclasses whose fields are the settings a recipe can give."""
 
     name: ClassVar[str]
+    carries: ClassVar[bool] = False
+    """Whether `carried` gives what the optimizer remembers to a stage that goes on."""
+
     chooses: ClassVar[bool] = False
     """Whether supports are chosen by looking at the weights, so that they have to be kept."""
 
@@ -113,6 +116,25 @@ class Method(ABC):
             step: updates made, from 1.
             optimizer: `optimizer.state[parameter]` may be changed or removed, as new parameter values demand.
         """
+
+    def is_done(self, model: nn.Module, step: int) -> bool:
+        """Whether the stage may end before its budget does; asked after each update, the same answer on all processes.
+
+        Args:
+            model: converted, in training.
+            step: updates made, from 1.
+        """
+        return False
+
+    def carried(self, model: nn.Module, moments: dict[str, torch.Tensor], power: int) -> dict[str, torch.Tensor]:
+        """What an optimizer remembers of the weights, as the merged model's weights have it; by default nothing.
+
+        Args:
+            model: converted, whole.
+            moments: by name of the parameter, whole: means of gradients, or of their squares.
+            power: 1 for means, 2 for means of squares.
+        """
+        return {}
 
     def leaves(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The configuration of the merged model, as plain values, from that of the model it was; by default the same.

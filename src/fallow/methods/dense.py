@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
+from torch import nn
+
 from fallow.linear import Site, Terms
 from fallow.methods.base import Method
 from fallow.random import Key
@@ -21,7 +24,12 @@ class Dense(Method):
     """
 
     name: ClassVar[str] = "dense"
+    carries: ClassVar[bool] = True
 
     def plan(self, sites: Mapping[str, Site], key: Key) -> dict[str, Terms]:
         """No terms: the stock layers stay."""
         return {}
+
+    def carried(self, model: nn.Module, moments: dict[str, torch.Tensor], power: int) -> dict[str, torch.Tensor]:
+        """All of it: the weights stay as they are."""
+        return dict(moments)

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
+import torch
 from torch import nn
 
 from fallow.errors import UserError
@@ -18,10 +19,14 @@ from fallow.shearing.families import family_of
 from fallow.shearing.gates import NAME, Gates, attach, detach, gates_of
 from fallow.shearing.groups import groups_of
 from fallow.shearing.kept import KEPT_FILE
+from fallow.shearing.moments import cut_moments
 from fallow.shearing.scores.names import Sharing
 from fallow.shearing.settings import Target
 from fallow.shearing.surgery import cut
 from fallow.shearing.target import resized_config, shape_for
+
+_LOOK = 10
+"""Updates between two looks whether the gates have converged."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +53,7 @@ class Shear(Method):
     """
 
     name: ClassVar[str] = "shear"
+    carries: ClassVar[bool] = True
 
     to: Target
     """The shape to come to: sizes, `like`, or `parameters`."""
@@ -71,6 +77,11 @@ class Shear(Method):
     draws: int = 8
     """Different gates in one update, shared out over its sequences; the released run had one for each of 8
     micro-batches. More give smoother gradients of the gates."""
+
+    until: Literal["budget", "converged"] = "budget"
+    """Whether the stage goes on to its budget (the paper), or ends as soon as the gates have converged: the rest of
+    the work is cheaper with the smaller model. The next stage can go on with the optimizer's moments
+    (`model.moments`)."""
 
     sharing: Sharing = "auto"
     """Under grouped queries: prune queries `within` each group, `whole` groups, or the same queries of every group
@@ -141,6 +152,16 @@ class Shear(Method):
     def after_step(self, model: nn.Module, step: int, optimizer: Any) -> None:
         """Bring log alpha back within its bounds; the next update has new draws."""
         gates_of(model).advance(step)
+
+    def is_done(self, model: nn.Module, step: int) -> bool:
+        """Whether the gates have converged, looked at every ten updates, if that is what the stage waits for."""
+        return self.until == "converged" and step % _LOOK == 0 and diagnose(gates_of(model)).converged
+
+    def carried(self, model: nn.Module, moments: dict[str, torch.Tensor], power: int) -> dict[str, torch.Tensor]:
+        """Cut like the weights, and divided by what the weights are multiplied by."""
+        stock: Any = model
+        weights = {name: moment for name, moment in moments.items() if not name.startswith(f"{NAME}.")}
+        return cut_moments(stock.config, gates_of(model).kept(), weights, power)
 
     def summary(self, model: nn.Module) -> dict[str, Any]:
         """The state of the gates, with a verdict."""

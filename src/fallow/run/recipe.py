@@ -104,6 +104,8 @@ class Recipe:
                 f"Write datasets.{stage.dataset}.{what}, or remove it."
             )
         self._check_mixture(stage, place, data, earlier)
+        if stage.model.moments:
+            self._check_moments(stage, place)
         for one in (stage, *(trial for _, trial in stage.trials())) if stage.trains else ():
             try:
                 one.loop_settings(self.precision)
@@ -136,6 +138,23 @@ class Recipe:
                 f"{place}.perplexity has no effect: nothing of {stage.dataset} is held out. "
                 f"Write datasets.{stage.dataset}.valid_share: 0.05, or remove it."
             )
+
+    def _check_moments(self, stage: Stage, place: str) -> None:
+        """Moments are handed on between stages of stock layers and of torch's AdamW."""
+        for one in (self.stage(stage.model.stage), stage):
+            if not one.method.carries:
+                raise UserError(
+                    f"{place}.model.moments needs stock layers, but stage {one.name} trains by method "
+                    f"{one.method.name}. Remove it."
+                )
+            update = one.optimizer
+            if update is None or update.name != "adamw" or update.weights != "model":
+                raise UserError(
+                    f"{place}.model.moments needs optimizer adamw with weights: model in both stages, but stage "
+                    f"{one.name} has another one. Remove it."
+                )
+            if one.grid:
+                raise UserError(f"{place}.model.moments has no effect with a grid (stage {one.name}). Remove it.")
 
     def _check_mixture(self, stage: Stage, place: str, data: Data, earlier: list[str]) -> None:
         """A mixture that follows losses needs domains, a held-out text of each, and looks at it."""

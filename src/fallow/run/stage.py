@@ -32,7 +32,7 @@ class ModelSource:
     """Where the model of a stage comes from; exactly one of the three.
 
     >>> ModelSource(stage="pretrain")
-    ModelSource(config={}, path='', stage='pretrain', cut=None)
+    ModelSource(config={}, path='', stage='pretrain', cut=None, moments=False)
     """
 
     config: dict[str, Any] = field(default_factory=dict)
@@ -47,6 +47,10 @@ class ModelSource:
     cut: Cut | None = None
     """Cut the model to a smaller shape first, by a score: a baseline for gates that are trained (method `shear`)."""
 
+    moments: bool = False
+    """Go on with what the optimizer of that stage remembers, too, instead of beginning anew: for a stage that shears
+    `until: converged`, or one that is only continued."""
+
     def __post_init__(self) -> None:
         given = [key for key in ("config", "path", "stage") if getattr(self, key)]
         if not given:
@@ -56,6 +60,10 @@ class ModelSource:
         if self.config and not isinstance(self.config.get("model_type"), str):
             raise UserError("config.model_type is missing. Write the architecture, such as model_type: gpt2.")
 
+        if self.moments and not self.stage:
+            raise UserError("moments has no effect without stage, whose optimizer they are from. Remove it.")
+        if self.moments and self.cut is not None:
+            raise UserError("moments belong to the whole model, but cut takes units away. Remove one of the two.")
         if self.cut is not None and self.config:
             raise UserError("cut has no effect on a new model, whose units are all random. Write its sizes in config.")
 

@@ -22,7 +22,7 @@ from fallow.folder import save
 from fallow.linear import Chosen
 from fallow.methods.base import reparam_layers
 from fallow.methods.registry import method_to_dict
-from fallow.run import sources
+from fallow.run import moments, sources
 from fallow.run.cutting import Reshape, copy_kept, cutter
 from fallow.run.heads import head_of
 from fallow.run.main_first import main_first
@@ -109,6 +109,7 @@ def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) 
         validate=_validation(bench, model, splits, stage, mesh),
         identity=_identity(bench.recipe, stage),
         objective=head.objective(stage.label_smoothing),
+        start=_start(bench, stage, model),
     )
     fitted = loop.fit()
     if not fitted.finished:
@@ -116,6 +117,8 @@ def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) 
     told = stage.method.summary(loop.model)
     if verdict := told.get("verdict"):
         bench.say(f"  {stage.name}: the gates have {verdict}")
+    if moments.is_wanted(bench.recipe, stage):
+        moments.write_moments(loop.model, loop.optimizer, stage.method, folder, is_main=mesh.is_main)
     memory = measure_memory(loop.model, loop.optimizer)
     num_tokens = fitted.steps * mixture.tokens_per_batch
     numbers |= {
@@ -137,6 +140,13 @@ def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) 
         _write_model(bench, stage, whole, folder, layers)
     mesh.barrier()
     return Trained(whole, numbers)
+
+
+def _start(bench: Bench, stage: Stage, model: nn.Module) -> Callable[[nn.Module, torch.optim.Optimizer], None] | None:
+    if not stage.model.moments:
+        return None
+    own = stage.method.own_rates(model).keys()
+    return moments.starter(bench.output.stage(stage.model.stage), own.__contains__)
 
 
 _UNTRAINED: dict[str, Any] = {

@@ -41,6 +41,10 @@ class TrainingMethod(Rates, Protocol):
         """Factor on the schedule's rate for the update after `step` ones."""
         ...
 
+    def is_done(self, model: nn.Module, step: int) -> bool:
+        """Whether the stage may end before its budget does."""
+        ...
+
     def summary(self, model: nn.Module) -> dict[str, Any]:
         """What there is to tell of the model in training, as JSON values; empty for nothing."""
         ...
@@ -69,6 +73,8 @@ class Loop:
             Called with the model in evaluation mode and without gradients.
         identity: what makes this run this run (its resolved recipe). A checkpoint of another one is refused.
         objective: (model, batch) -> loss summed over the batch's labels; next-token prediction by default.
+        start: called before the first step of a run that no checkpoint continues, with the sharded model and its new
+            optimizer: fills what it remembers.
 
     Raises:
         UserError: settings that do not fit the data, the number of processes or each other.
@@ -86,6 +92,7 @@ class Loop:
         validate: Callable[[], dict[str, float]] | None = None,
         identity: dict[str, Any] | None = None,
         objective: Objective | None = None,
+        start: Callable[[nn.Module, torch.optim.Optimizer], None] | None = None,
     ) -> None:
         if validate is None and (settings.validation.keep == "best" or settings.validation.patience):
             raise UserError("validation.keep: best and validation.patience need held-out data. Name some.")
@@ -97,6 +104,7 @@ class Loop:
         self.model = shard(model, mesh, settings.precision, whole=self.beside)
         self.method, self.mixture, self.settings, self.mesh, self.folder = method, mixture, settings, mesh, Path(folder)
         self.callbacks, self.validate = tuple(callbacks), validate
+        self.start = start
         self.identity = json.loads(json.dumps(identity or {}))  # as a checkpoint will give it back
         self.objective = objective or NextToken(settings.label_smoothing)
         self.optimizer = build_optimizer(model, method, settings.optimizer, seed=settings.seed)
@@ -106,7 +114,7 @@ class Loop:
         self.validation = ValidationState()
         self.num_steps_done, self.tokens, self.seconds, self.loss = 0, 0, 0.0, math.nan
         self.last_saved = -1
-        self.stop_requested = self.stop_agreed = False
+        self.stop_requested = self.stop_agreed = self.method_done = False
 
     def fit(self) -> FitResult:
         """Train to the end, from the newest checkpoint if there is one.
@@ -173,6 +181,7 @@ class Loop:
         self.loss = loss
         self.method.after_step(self.model, self.num_steps_done, self.optimizer)
         self.optimizer.zero_grad(set_to_none=True)
+        self.method_done = self.method.is_done(self.model, self.num_steps_done)
 
         seconds = time.perf_counter() - started
         self.seconds += seconds
@@ -228,8 +237,8 @@ class Loop:
 
     @property
     def stopped_early(self) -> bool:
-        """Whether patience is used up."""
-        return self.validation.is_enough(self.settings.validation)
+        """Whether patience is used up, or the method has come to its end."""
+        return self.method_done or self.validation.is_enough(self.settings.validation)
 
     @property
     def is_done(self) -> bool:
@@ -324,6 +333,9 @@ class Loop:
             self.validation.load_state_dict(state["validation"])
             if state["result"]:
                 return FitResult(**state["result"])
+            self.method_done = self.method.is_done(self.model, self.num_steps_done)
+        elif self.start is not None:
+            self.start(self.model, self.optimizer)
         for callback in self.callbacks:
             callback.load_state_dict(state.get("callbacks", {}).get(type(callback).__name__, {}))
         self.resume_generators(state.get("generators", []))
