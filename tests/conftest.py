@@ -1,7 +1,12 @@
 """Settings that hold for all tests."""
 
+import os
+
 from hypothesis import settings
 
 # The same examples every time, and no time limit for one: a busy machine must not turn a test red.
 settings.register_profile("house", deadline=None, derandomize=True)
 settings.load_profile("house")
+
+# Java takes many seconds to start METEOR, which is not what most tests of scores are about.
+os.environ["JAVA_HOME"] = os.devnull

@@ -1,5 +1,4 @@
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -16,12 +15,6 @@ def files(tmp_path: Path) -> list[str]:
     for number, text in enumerate(REFERENCES):
         (tmp_path / f"r{number}.txt").write_text(text)
     return ["--hypotheses", str(tmp_path / "h.txt"), "--references", str(tmp_path / "r0.txt"), str(tmp_path / "r1.txt")]
-
-
-@pytest.fixture(autouse=True)
-def without_java(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = shutil.which
-    monkeypatch.setattr(shutil, "which", lambda name, *rest: None if name == "java" else found(name, *rest))
 
 
 @pytest.mark.parametrize("profile", ["e2e", "webnlg2017", "webnlg2020", "dart"])
