@@ -1,11 +1,18 @@
 """Reading real outputs and their official scores."""
 
+import importlib.util
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+needs_meteor = pytest.mark.skipif(
+    shutil.which("java") is None or importlib.util.find_spec("pycocoevalcap") is None,
+    reason="needs Java and pycocoevalcap",
+)
 
 
 @dataclass(frozen=True)

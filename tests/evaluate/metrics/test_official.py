@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from fallow.evaluate.metrics import score
-from tests.evaluate.metrics.official import Official
+from tests.evaluate.metrics.official import Official, needs_meteor
 
 COMPUTED = "computed here with official script"
 
@@ -57,3 +57,62 @@ def test_webnlg2020_bleu(melbourne: dict[str, Official], bart: Official) -> None
 def test_dart_bleu(bart: Official) -> None:
     found = score("dart", bart.hypotheses, bart.references, only=["bleu"]).scores["bleu"]
     assert round(found, 2) == bart.scores[COMPUTED]["BLEU"]
+
+
+def test_webnlg2020_bleu_of_nltk(melbourne: dict[str, Official]) -> None:
+    official = melbourne["all"]
+    found = score("webnlg2020", official.hypotheses, official.references, only=["bleu_nltk", "chrf"]).scores
+    known = official.scores["GenerationEval"]["all"]
+    assert found["bleu_nltk"] == pytest.approx(known["bleu_nltk"], abs=1e-9)
+    assert found["chrf"] == pytest.approx(known["chrf++"], abs=1e-9)
+
+
+def test_e2e_rouge_l_and_cider(tgen: Official, example10: Official) -> None:
+    for official, error in ((tgen, 1e-9), (example10, 5.1e-5)):
+        found = score("e2e", official.hypotheses, official.references, only=["rouge_l", "cider"], segments=True)
+        known, parts = official.scores[COMPUTED], segment_file(official)
+        assert found.scores["rouge_l"] == pytest.approx(known["ROUGE_L"], abs=error)
+        assert found.scores["cider"] == pytest.approx(known["CIDEr"], abs=error)
+        assert list(found.segments["rouge_l"]) == pytest.approx(parts["ROUGE_L"], abs=5.1e-5)
+        assert list(found.segments["cider"]) == pytest.approx(parts["CIDEr"], abs=5.1e-5)
+
+
+def test_webnlg2017_ter(melbourne: dict[str, Official]) -> None:
+    official = melbourne["unseen"]
+    found = score("webnlg2017", official.hypotheses, official.references, only=["ter"]).scores["ter"]
+    assert found == pytest.approx(official.scores["official scripts"]["unseen"]["TER"], abs=1e-9)
+
+
+def test_webnlg2017_edits_of_segments(melbourne: dict[str, Official]) -> None:
+    official = melbourne["all"]
+    rows = [
+        line.split("|")
+        for line in (official.folder / "segment_ter_all.txt").read_text().splitlines()
+        if line.startswith("id")
+    ][:300]
+    found = score("webnlg2017", official.hypotheses[:300], official.references[:300], only=["ter"], segments=True)
+    assert list(found.segments["ter"]) == pytest.approx([float(row[-1]) / 100 for row in rows], abs=1e-5)
+
+
+def test_webnlg2020_mean_of_minima(bart: Official) -> None:
+    found = score("webnlg2020", bart.hypotheses[:500], bart.references[:500], only=["ter_webnlg2020"]).scores
+    known = bart.scores["GenerationEval"]["first 500 lines"]
+    assert found["ter_webnlg2020"] == pytest.approx(known["ter"], abs=1e-9)
+
+
+@needs_meteor
+def test_meteor_of_the_caption_evaluation(example10: Official, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JAVA_HOME")
+    found = score("e2e", example10.hypotheses, example10.references, only=["meteor"], segments=True)
+    assert found.scores["meteor"] == pytest.approx(example10.scores[COMPUTED]["METEOR"], abs=5.1e-5)
+    assert list(found.segments["meteor"]) == pytest.approx(segment_file(example10)["METEOR"], abs=5.1e-5)
+
+
+@needs_meteor
+def test_meteor_from_files(melbourne: dict[str, Official], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JAVA_HOME")
+    official = melbourne["all"]
+    rows = (official.folder / "segment_meteor_all.txt").read_text().splitlines()
+    known = [float(row.split()[-1]) for row in rows if row.startswith("Segment")][:200]
+    found = score("webnlg2017", official.hypotheses[:200], official.references[:200], only=["meteor"], segments=True)
+    assert list(found.segments["meteor"]) == pytest.approx(known, abs=1e-9)

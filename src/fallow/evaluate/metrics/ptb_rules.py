@@ -144,7 +144,7 @@ _JOINED = f"{_AN}+(?:[-_]{_AN}+)*"
 _NAME = f"[dDoOlL]{_QUOTE}{_AN}{{2,}}(?:[-_]{_AN}+)*"
 _HYPHENED = r"[A-Za-z0-9][A-Za-z0-9.,]*(?:-(?:(?:[A-Za-z]\.)+[A-Za-z]\.|[A-Za-z0-9]+))+"
 _FLIES = (
-    f"{_QUOTE}n|{_QUOTE}em|{_QUOTE}till?|{_QUOTE}[cC]ause|[oO]{_QUOTE}[cC]lock|[mM]a{_QUOTE}am|[cC]{_QUOTE}mon"
+    f"{_QUOTE}[nN]|[oO]{_QUOTE}[cC]lock|[mM]a{_QUOTE}am|[cC]{_QUOTE}mon"
     f"|[nN]?[eE]{_QUOTE}er|[oO]{_QUOTE}er|[dD]{_QUOTE}ye"
 )
 _TWO_WORDS = "|".join(f"(?i:{word})" for word in ("gonna", "gotta", "lemme", "gimme", "wanna"))
@@ -155,7 +155,7 @@ RULES = (
     # Words that are cut in two.
     _rule(f"{_A}*[A-MO-Za-mo-z{LETTER}]", counted=_NOT),
     _rule(f"{_NOT}[sS]?", _plain_quotes),
-    _rule("(?i:cannot)", _cut(3), ahead=f"(?!{_A}|{_QUOTE})"),
+    _rule("(?i:cannot)", _cut(3), ahead=f"(?!{_A})"),
     _rule(_TWO_WORDS, _cut(3), ahead=f"(?!{_A})"),
     _rule("'[tT]", ahead=f"(?=(?i:is|was)(?!{_A}))"),
     _rule(f"{_A}+", counted=_SHORT, ahead="(?![A-Za-z])"),
@@ -168,7 +168,9 @@ RULES = (
     _rule(f"[A-HJ-XZdln]{_QUOTE}{_A}{{2,}}"),
     _rule(f"{_A}+[aeiouyAEIOUY]{_QUOTE}[aeiouA-Z]{_A}*"),
     _rule(_FLIES, ahead=f"(?!{_A})"),
-    _rule(f"{_QUOTE}n{_QUOTE}|[lLdDjJyY]{_QUOTE}"),
+    _rule(f"{_QUOTE}(?i:em|till?|cause)"),
+    _rule(f"[yY]{_QUOTE}", ahead=f"(?={_A})"),
+    _rule(f"{_QUOTE}[nN]{_QUOTE}|[lLdDjJ]{_QUOTE}"),
     _rule(_HYPHENED),
     _rule(r"[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}(?:\\?/[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}){1,2}"),
     _rule("[A-Z]+(?:(?:[+&]|&amp;)[A-Z]+)+", _ampersands),
@@ -183,7 +185,7 @@ RULES = (
     _rule(rf"[-+]?{_NUMBER}"),
     _rule(r"(?:[0-9]{1,4}[-\s])?[0-9]{1,4}/[0-9]{1,4}", _no_break),
     _rule(_PHONE, _no_break),
-    _rule(f"{_QUOTE}[2-9]0s"),
+    _rule(f"{_QUOTE}[2-9]0[sS]"),
     _rule(f"{_QUOTE}[0-9][0-9]", ahead=rf"(?=\s|{END}|$)"),
     _rule(r"(?:US|A|C|CA|HK|NZ|S|R|NT|M)\$"),
     # What is written by machines.
