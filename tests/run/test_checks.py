@@ -1,5 +1,6 @@
 """What does not fit is told before anything is trained."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -66,8 +67,25 @@ def test_only_without_a_stage(recipe: Path, tmp_path: Path, capsys: pytest.Captu
     assert "--only names no stage. Write --only STAGE" in capsys.readouterr().err
 
 
+FOLDERS = {
+    "stories260K": {
+        "model_type": "llama", "hidden_size": 64, "intermediate_size": 172, "num_hidden_layers": 5,
+        "num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": 512, "max_position_embeddings": 512,
+    },
+    "minilm": {
+        "model_type": "bert", "hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6,
+        "num_attention_heads": 12, "vocab_size": 30522,
+    },
+}  # fmt: skip
+"""Sizes of models that recipes expect in the current folder."""
+
+
 @pytest.mark.parametrize("name", shipped.names())
-def test_shipped_recipes_fit(name: str) -> None:
+def test_shipped_recipes_fit(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder, sizes in FOLDERS.items():
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "config.json").write_text(json.dumps(sizes))
+    monkeypatch.chdir(tmp_path)
     recipe = load(name)
     for stage in recipe.stages:
         chain = [recipe.stage(name) for name in recipe.lineage([stage.name])]
