@@ -55,6 +55,16 @@ def test_density_zero_is_low_rank_and_rank_zero_is_sparse() -> None:
     )
 
 
+def test_another_draw_is_another_support_and_the_rest_is_the_same() -> None:
+    first, again, other = (converted("sltrain", rank=8, density=0.25, draw=n) for n in (0, 0, 1))
+    for layer, same, another in zip(*(reparam_layers(m).values() for m in (first, again, other)), strict=True):
+        assert torch.equal(layer.columns, same.columns) and torch.equal(layer.values, same.values)
+        assert layer.support.digest() != another.support.digest() and layer.nnz == another.nnz
+        assert torch.equal(layer.low_rank_a, another.low_rank_a)
+    rest = [dict(m.named_parameters())["model.embed_tokens.weight"] for m in (first, other)]
+    assert torch.equal(*rest)
+
+
 def test_on_a_base_the_model_begins_unchanged_and_the_base_is_not_trained() -> None:
     stock, model = tiny("llama"), converted("sltrain", rank=4, density=0.1, base="frozen")
     with torch.no_grad():
@@ -143,6 +153,8 @@ def test_the_sum_of_restarts_has_a_higher_rank_than_the_factors() -> None:
         ("sltrain", {"rank": 0, "alpha": 32.0}, "alpha is 32, which has no effect with rank 0"),
         ("sltrain", {"rank": 4, "alpha": 0.0}, "alpha is 0, but it must be above 0"),
         ("sltrain", {"rank": 4, "density": 0, "support": "block:4"}, "support is block:4, which has no effect"),
+        ("sltrain", {"rank": 4, "density": 0, "draw": 1}, "draw is 1, which has no effect with density 0"),
+        ("sltrain", {"rank": 4, "draw": -1}, "draw is -1, but it must be at least 0"),
         ("sltrain", {"rank": 4, "support": "2:4"}, "Write density: 0.5, or support: uniform"),
         ("sltrain", {"rank": 4, "base": "froze"}, "Did you mean frozen"),
         ("sltrain", {"rank": 4, "dropout": 0.1}, 'unknown setting of method sltrain "dropout"'),

@@ -60,6 +60,10 @@ class SLTrain(Method):
     support: str = "uniform"
     """Kind of support: uniform (the paper), vector:HEIGHT, block:SIZE or n:m; the latter suit fast kernels."""
 
+    draw: int = 0
+    """Which of the supports of a seed, from 0: another number changes the supports and how their values begin, and
+    nothing else. The paper's five random supports (Fig. 4) are five draws."""
+
     base: Literal["none", "frozen"] = "none"
     """`none` trains from scratch (the paper). `frozen` keeps the weight that the layer had, untrained, and adds both
     parts to it, the values starting at zero: sparse plus low-rank fine-tuning; with rank 0, sparse fine-tuning."""
@@ -75,9 +79,12 @@ class SLTrain(Method):
             raise UserError("rank and density are both 0, which leaves no weight. Write a rank, or density: 0.03")
         if not self.rank and self.alpha != _ALPHA:
             raise UserError(f"alpha is {self.alpha:g}, which has no effect with rank 0. Remove it")
+        if self.draw < 0:
+            raise UserError(f"draw is {self.draw}, but it must be at least 0")
         kind = kind_of(self.support)
-        if not self.density and self.support != "uniform":
-            raise UserError(f"support is {self.support}, which has no effect with density 0. Remove it")
+        for setting, usual in (("support", "uniform"), ("draw", 0)):
+            if not self.density and getattr(self, setting) != usual:
+                raise UserError(f"{setting} is {getattr(self, setting)}, which has no effect with density 0. Remove it")
         if isinstance(kind, NofM) and abs(self.density - kind.n / kind.m) > 1e-9:
             raise UserError(
                 f"density is {self.density:g}, but a {self.support} support has {kind.n / kind.m:g} in every layer. "
@@ -95,7 +102,7 @@ class SLTrain(Method):
         sparse = SparseTerm(
             kind=kind_of(self.support),
             density=self.density,
-            key=key,
+            key=key.child(f"draw/{self.draw}") if self.draw else key,
             parts=site.parts,
             start=Zeros() if kept else Drawn(),
         )
