@@ -1,7 +1,7 @@
 """The layers of stock models that can be reparametrised: `nn.Linear` and the transposed `Conv1D` of GPT-2."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,9 @@ class Site:
 
     transposed: bool
     """True for `Conv1D`, which stores (d_in, d_out)."""
+
+    bias: bool = field(default=False, compare=False)
+    """Whether the layer has one; of no meaning for its weight."""
 
 
 def is_linear(module: nn.Module) -> bool:
@@ -52,7 +55,7 @@ def site_of(name: str, module: nn.Module) -> Site:
     d_out, d_in = tuple(weight.shape[::-1]) if transposed else tuple(weight.shape)
     fused = name.rpartition(".")[2] == "c_attn" and d_out == 3 * d_in
     parts = getattr(module, _PARTS, None) or ((d_in,) * 3 if fused else (d_out,))
-    return Site(name, (d_out, d_in), parts, transposed)
+    return Site(name, (d_out, d_in), parts, transposed, getattr(module, "bias", None) is not None)
 
 
 def dense_weight(module: nn.Module) -> Tensor:

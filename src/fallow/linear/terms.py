@@ -4,7 +4,7 @@ W  =  base  +  (alpha / rank) B A  +  scatter(values, support)
 """
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -121,8 +121,8 @@ class Chosen:
     rounds otherwise elsewhere: it is saved wherever the values are, and given back in `given`.
     """
 
-    choice: Choice
-    """The rule; see `fallow.supports.choices.choose`."""
+    choice: Choice | Literal["given"]
+    """The rule; see `fallow.supports.choices.choose`. `given`: none, it comes from elsewhere."""
 
     entries: int
     """Entries in each range of rows."""
@@ -160,6 +160,11 @@ class Chosen:
         """The support for a layer whose weight (d_out, d_in) was this."""
         if self.given is not None:
             return self.given
+        if self.choice == "given":
+            raise UserError(
+                f"the support of {self.key.name.strip('/')} is given by nobody. `fallow import` brings one with its "
+                "weights; to draw one, write support: uniform"
+            )
         d_in, found = weight.shape[1], []
         for number, (first, last) in enumerate(self.rows):
             inside = choose(

@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import torch
+
 from fallow.errors import UserError
-from fallow.linear import Base, Drawn, Site, Terms, Zeros
+from fallow.linear import Base, Chosen, Drawn, Site, Terms, Zeros
 from fallow.linear import Sparse as SparseTerm
 from fallow.methods.base import Method
 from fallow.methods.factors import check_factors, factors_of, refuse_wide
+from fallow.methods.released_draw import released_terms
 from fallow.random import Key
 from fallow.supports import NofM, kind_of
 
@@ -37,10 +40,10 @@ class SLTrain(Method):
     138936
 
     Differs from the paper: nothing with the default settings. Differs from the released code: draws come from (seed,
-    module name), not from the global generator, so they are the same on every process; alpha / rank is applied to the
-    product and never to a stored copy of A (which cost 2.33 GB at 7B); supports take 2 bytes an entry instead of 8, and
-    none on disk; nnz is rounded, not cut off; rank 0 and density 0 are allowed; there is no trainable scale and no
-    dropout.
+    module name), not from the global generator, so they are the same on every process, and nnz is rounded, not cut off
+    (`preset: released` repeats its draws and counts); alpha / rank is applied to the product and never to a stored copy
+    of A (which cost 2.33 GB at 7B); supports take 2 bytes an entry instead of 8, and none on disk; rank 0 and density 0
+    are allowed; there is no trainable scale and no dropout.
     """
 
     name: ClassVar[str] = "sltrain"
@@ -58,7 +61,8 @@ class SLTrain(Method):
     8 at 1B and 7B. Without effect when rank is 0."""
 
     support: str = "uniform"
-    """Kind of support: uniform (the paper), vector:HEIGHT, block:SIZE or n:m; the latter suit fast kernels."""
+    """Kind of support: uniform (the paper), vector:HEIGHT, block:SIZE or n:m; the latter suit fast kernels. `given` is
+    for imported weights, whose supports are kept with them."""
 
     draw: int = 0
     """Which of the supports of a seed, from 0: another number changes the supports and how their values begin, and
@@ -67,6 +71,11 @@ class SLTrain(Method):
     base: Literal["none", "frozen"] = "none"
     """`none` trains from scratch (the paper). `frozen` keeps the weight that the layer had, untrained, and adds both
     parts to it, the values starting at zero: sparse plus low-rank fine-tuning; with rank 0, sparse fine-tuning."""
+
+    preset: Literal["paper", "released"] = "paper"
+    """How supports and starts are drawn. `paper`: from seed and layer name. `released`: as the released code does in
+    fp32 on a CPU after `torch.manual_seed(seed)`, layer after layer from one generator, for comparing the two. Its
+    script draws the dense weights first; `fallow.methods.released_draw` takes a generator in any state."""
 
     def __post_init__(self) -> None:
         """Check the ranges, and that nothing is without effect."""
@@ -81,6 +90,13 @@ class SLTrain(Method):
             raise UserError(f"alpha is {self.alpha:g}, which has no effect with rank 0. Remove it")
         if self.draw < 0:
             raise UserError(f"draw is {self.draw}, but it must be at least 0")
+        if self.preset == "released":
+            self._check_released()
+        if self.draw and (self.preset == "released" or self.support == "given"):
+            raise UserError(f"draw is {self.draw}, which has no effect where supports are not our own draw. Remove it")
+        if self.support == "given":
+            self._check_given()
+            return
         kind = kind_of(self.support)
         for setting, usual in (("support", "uniform"), ("draw", 0)):
             if not self.density and getattr(self, setting) != usual:
@@ -94,11 +110,19 @@ class SLTrain(Method):
     def plan(self, sites: Mapping[str, Site], key: Key) -> dict[str, Terms]:
         """Factors and a sparse part, everywhere; each matrix of a fused one has its own."""
         refuse_wide(self.rank, sites)
+        if self.preset == "released":
+            generator = torch.Generator().manual_seed(key.seed)
+            return released_terms(sites, self.rank, self.alpha, self.density, generator, key)
         return {name: self._terms(site, key.child(name)) for name, site in sites.items()}
 
     def _terms(self, site: Site, key: Key) -> Terms:
         kept = self.base == "frozen"
         low_rank = factors_of(site, self.rank, self.alpha, key) if self.rank else None
+        if self.support == "given":
+            num = int(self.density * site.shape[0] * site.shape[1])
+            rows = ((0, site.shape[0]),)
+            chosen = Chosen(choice="given", entries=num, rank=self.rank, key=key, rows=rows, start=Drawn())
+            return Terms(low_rank=low_rank, sparse=chosen)
         sparse = SparseTerm(
             kind=kind_of(self.support),
             density=self.density,
@@ -109,3 +133,18 @@ class SLTrain(Method):
         return Terms(
             base=Base(trainable=False) if kept else None, low_rank=low_rank, sparse=sparse if self.density else None
         )
+
+    def _check_released(self) -> None:
+        """What the released code cannot do has no draw to repeat."""
+        if not self.rank or not 0.0 < self.density < 1.0:
+            raise UserError(
+                "preset is released, whose code takes a rank of at least 1 and a density between 0 and 1 alone. Write "
+                "preset: paper"
+            )
+        if self.support != "uniform" or self.base != "none":
+            what = f"support is {self.support}" if self.support != "uniform" else f"base is {self.base}"
+            raise UserError(f"{what}, which preset released does not have. Write preset: paper")
+
+    def _check_given(self) -> None:
+        if not self.density or self.base != "none":
+            raise UserError("support is given, which needs a density above 0 and base: none. Write support: uniform")

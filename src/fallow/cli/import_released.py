@@ -1,0 +1,98 @@
+"""`fallow import`: a checkpoint of SLTrain's released code becomes a model of fallow, or a stock one."""
+
+import json as json_module
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Args:
+    """Turn a checkpoint of the released SLTrain code into a folder that fallow reads, with the same outputs.
+
+    Such a folder has splora_config.json beside config.json, and four tensors for each layer. Plain transformers loads
+    it with a warning and random weights. Indices shrink from 8 bytes an entry to 4 in the folder and 2 in memory, or to
+    none in the folder where --seed repeats the draw.
+
+    The result is unmerged: factors and entries stay apart, for fallow generate, evaluate and merge. --merge writes a
+    stock Hugging Face folder instead, layer by layer.
+
+    Examples:
+      fallow import checkpoints/model_60000 --output imported
+      fallow import checkpoints/model_60000 --output stock --merge
+      fallow import checkpoints/model_60000 --output imported --seed 42
+      fallow import old/model_11000 --output imported --pickle
+    """
+
+    folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    """The folder of the checkpoint."""
+
+    output: Annotated[str, tyro.conf.arg(metavar="FOLDER")]
+    """Where the model goes; a new or empty folder."""
+
+    merge: bool = False
+    """Write a stock model, W as one matrix a layer."""
+
+    seed: int | None = None
+    """Parity: insist that supports are those of the released layers after torch.manual_seed(SEED) on a CPU, and store
+    the seed in their place."""
+
+    pickle: bool = False
+    """Read pytorch_model.bin where there is no model.safetensors. Only for files that you trust."""
+
+    json: bool = False
+    """Print what was imported as JSON."""
+
+
+def run(args: Args) -> int:
+    """Check, read, write, say what it was."""
+    import shutil
+    from pathlib import Path
+
+    from fallow.errors import UserError
+
+    source, target = Path(args.folder), Path(args.output)
+    if not source.is_dir():
+        raise UserError(f"{source} is not a folder")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(f"{target} is there already and not empty. Use another --output")
+    if args.merge and args.seed is not None:
+        raise UserError("--seed has no effect on a merged model, which has no supports. Remove --seed or --merge")
+    from transformers.utils import logging
+
+    from fallow.counting import count
+    from fallow.evaluate.progress import shown
+    from fallow.folder import save
+    from fallow.hf.export import export
+    from fallow.hf.released import SETTINGS_FILE, import_released
+
+    logging.disable_progress_bar()
+    with shown("reading layers", lines=4) as progress:
+        found = import_released(source, seed=args.seed, pickle=args.pickle, progress=progress)
+    counts = count(found.model)
+    if args.merge:
+        with shown("merging layers", lines=4) as progress:
+            export(found.model, target, progress=progress)
+    else:
+        save(found.model, target)
+    weights = {"config.json", "README.md", SETTINGS_FILE}
+    for path in source.iterdir():
+        kept = path.name not in weights and path.suffix in (".json", ".txt", ".model", ".jinja")
+        if path.is_file() and kept and not (target / path.name).exists() and "training" not in path.name:
+            shutil.copy2(path, target / path.name)
+    if args.json:
+        told = {"output": str(target), "merged": args.merge, "stored": counts.stored, "positions": counts.positions}
+        print(json_module.dumps({**told, "seed": found.seed, "notes": list(found.notes)}, indent=2))
+        return 0
+    form = (
+        "a stock model"
+        if args.merge
+        else "an unmerged model, supports from the seed"
+        if found.seed is not None
+        else ("an unmerged model, supports kept beside the weights")
+    )
+    print(f"{target}: {form}; {counts.stored:,} parameters for {counts.positions:,} positions")
+    for note in found.notes:
+        print(f"  {note}")
+    return 0
