@@ -19,9 +19,13 @@ class Draw:
     """What one released layer draws. Shapes: r = rank, i = d_in, n = number of sparse entries."""
 
     a_ri: Tensor
+    """Kaiming-uniform; B is zero."""
+
     positions_n: Tensor
     """Row-major, ascending."""
+
     values_n: Tensor
+    """Uniform in +-1 / sqrt(d_in)."""
 
 
 class ReleasedDraws:
@@ -78,7 +82,10 @@ class _Kind:
     """The support of one layer."""
 
     draws: ReleasedDraws
+    """Of all layers."""
+
     number: int
+    """Which layer."""
 
     def num_entries(self, shape: tuple[int, int], density: float) -> int:
         return self.draws.num_entries(shape)
@@ -92,7 +99,10 @@ class _Start:
     """Its values."""
 
     draws: ReleasedDraws
+    """Of all layers."""
+
     number: int
+    """Which layer."""
 
     def values(self, weight_n: Tensor, d_in: int, key: Key) -> Tensor:
         return self.draws.layer(self.number).values_n.to(weight_n)
@@ -103,7 +113,10 @@ class _Factors(LowRank):
     """Its factors."""
 
     draws: ReleasedDraws
+    """Of all layers."""
+
     number: int
+    """Which layer."""
 
     def draw(self, d_in: int, restart: int = 0) -> Tensor:
         return self.draws.layer(self.number).a_ri
