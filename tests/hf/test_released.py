@@ -201,7 +201,7 @@ def test_another_seed_is_refused(checkpoint: tuple[Path, Any]) -> None:
 
 
 def test_a_support_that_nobody_gives() -> None:
-    with pytest.raises(UserError, match="is given by nobody. `fallow import` brings one"):
+    with pytest.raises(UserError, match="is given by nobody. `fallow import-sltrain` brings one"):
         fallow.convert(tiny("llama"), "sltrain", rank=8, support="given")
 
 
@@ -229,10 +229,10 @@ def test_preset_released_leaves_other_layers_to_the_paper() -> None:
 
 def test_the_command(checkpoint: tuple[Path, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, dense = checkpoint
-    assert main(["import", str(folder), "--output", str(tmp_path / "a")]) == 0
+    assert main(["import-sltrain", str(folder), "--output", str(tmp_path / "a")]) == 0
     out = capsys.readouterr().out
     assert "an unmerged model, supports kept beside the weights" in out and "pad_token_id was -1" in out
-    assert main(["import", str(folder), "--output", str(tmp_path / "b"), "--merge", "--json"]) == 0
+    assert main(["import-sltrain", str(folder), "--output", str(tmp_path / "b"), "--merge", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["merged"] is True
     stock = type(dense).from_pretrained(tmp_path / "b")
     torch.testing.assert_close(logits(stock), logits(dense), rtol=1e-4, atol=1e-5)
@@ -243,6 +243,6 @@ def test_the_command(checkpoint: tuple[Path, Any], tmp_path: Path, capsys: pytes
         (["--output", str(tmp_path / "d"), "--seed", "1"], "seed 1 does not repeat"),
         (["--output", str(tmp_path / "d"), "--seed", "42", "--merge"], "--seed has no effect on a merged model"),
     ):
-        assert main(["import", str(folder), *flags]) == 2
+        assert main(["import-sltrain", str(folder), *flags]) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "d").exists()

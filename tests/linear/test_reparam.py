@@ -99,6 +99,39 @@ def test_odd_sizes(d_out: int, d_in: int, tokens: int, density: float, path: str
 
 
 @paths
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_gradients_of_gradients(path: str, dtype: torch.dtype) -> None:
+    """In float32 the kernels act, where there are any."""
+    layer = make(10, 14, path, rank=3, density=0.3).to(dtype)
+    x = torch.randn(4, 14, dtype=dtype, requires_grad=True)
+    inputs = [x, *layer.parameters()]
+
+    def second(y: Tensor) -> tuple[Tensor, ...]:
+        firsts = torch.autograd.grad(y.pow(3).sum(), inputs, create_graph=True)
+        return torch.autograd.grad(sum(first.square().sum() for first in firsts), inputs)
+
+    for ours, theirs in zip(second(layer(x)), second(reference(layer, x)), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9 if dtype is torch.float64 else 1e-3, atol=1e-3)
+
+
+@paths
+def test_functions_of_torch_transform_it(path: str) -> None:
+    """Gradients of each sample, as torch.func gives them."""
+    layer = make(10, 14, path, rank=3, density=0.3)
+    x, own = torch.randn(5, 14), {name: p.detach() for name, p in layer.named_parameters()}
+
+    def loss(parameters: dict[str, Tensor], one: Tensor) -> Tensor:
+        return torch.func.functional_call(layer, parameters, (one,)).square().sum()
+
+    found = torch.func.vmap(torch.func.grad(loss), (None, 0))(own, x)
+    for number in range(5):
+        layer.zero_grad()
+        reference(layer, x[number]).square().sum().backward()
+        for name, parameter in layer.named_parameters():
+            torch.testing.assert_close(found[name][number], parameter.grad, rtol=1e-4, atol=1e-4)
+
+
+@paths
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 def test_nothing_dense_is_kept_for_backward(path: str, compiled: bool) -> None:
     layer = make(96, 160, path, density=0.25, rank=4)

@@ -1,4 +1,4 @@
-"""`fallow import`: a checkpoint of SLTrain's released code becomes a model of fallow, or a stock one."""
+"""`fallow import-sltrain`: a checkpoint of SLTrain's released code becomes a model of fallow, or a stock one."""
 
 import json as json_module
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ class Args:
     stock Hugging Face folder instead, layer by layer.
 
     Examples:
-      fallow import checkpoints/model_60000 --output imported
-      fallow import checkpoints/model_60000 --output stock --merge
-      fallow import checkpoints/model_60000 --output imported --seed 42
-      fallow import old/model_11000 --output imported --pickle
+      fallow import-sltrain checkpoints/model_60000 --output imported
+      fallow import-sltrain checkpoints/model_60000 --output stock --merge
+      fallow import-sltrain checkpoints/model_60000 --output imported --seed 42
+      fallow import-sltrain old/model_11000 --output imported --pickle
     """
 
     folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]

@@ -19,7 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "recipes": ("fallow.cli.recipes", "List, show and copy the shipped recipes; print their schema."),
     "prepare": ("fallow.cli.prepare", "Turn text into checked token shards."),
     "inspect": ("fallow.cli.inspect", "Show packed examples, their boundaries and what the loss is taken on."),
-    "import": ("fallow.cli.import_released", "Turn a checkpoint of the released SLTrain code into a model of fallow."),
+    "import-sltrain": ("fallow.cli.import_released", "Turn a checkpoint of the released SLTrain code into a model."),
     "merge": ("fallow.cli.merge", "Turn a converted model back into a stock Hugging Face one."),
     "export": ("fallow.cli.export_update", "Write the update of a tuned model for PEFT, or as one small file."),
     "import": ("fallow.cli.import_update", "Put a LoRA of PEFT, or an update in a file, on its base."),
@@ -98,7 +98,7 @@ def _top(arguments: list[str]) -> int:
 
 def help_text() -> str:
     """What `fallow --help` prints."""
-    rows = "\n".join(f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items())
+    rows = "\n".join(f"  {name:<14} {text}" for name, (_, text) in COMMANDS.items())
     return textwrap.dedent("""\
         usage: fallow COMMAND ... [--debug]
 

@@ -109,6 +109,8 @@ def import_released(
         layer.set_support(supports[name], torch.device("cpu"))
     _check_names(model, weights, whence)
     fill(model, weights)
+    for layer in reparam_layers(model).values():
+        layer.use("")  # the path that suits this device; the layers were made without one
     return Imported(model.eval(), seed, tuple(notes))
 
 

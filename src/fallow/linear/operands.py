@@ -80,6 +80,7 @@ def assemble(operands: Operands, dtype: torch.dtype) -> Tensor:
             size = operands.shape[0] * operands.shape[1]
             weight_oi = values_n.new_zeros(size).scatter(0, flat_n, values_n).view(operands.shape)
         else:
-            weight_oi = weight_oi.reshape(-1).scatter_add(0, flat_n, values_n).view(operands.shape)
+            rest = weight_oi.reshape(-1)  # no position comes twice: nothing is added up, in whatever order
+            weight_oi = rest.scatter(0, flat_n, rest.gather(0, flat_n) + values_n).view(operands.shape)
     assert weight_oi is not None
     return weight_oi

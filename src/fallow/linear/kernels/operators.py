@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 from torch.utils.flop_counter import register_flop_formula
 
 from fallow.linear.kernels.library import Library, Matrix, check, library
+from fallow.supports.support import flat_positions
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 """Types that the kernels take."""
@@ -63,6 +63,11 @@ def traced() -> bool:
     return torch.compiler.is_compiling() or is_in_torch_dispatch_mode()
 
 
+def transformed() -> bool:
+    """Whether torch.func transforms what is computed; it can take plain operations apart, and not these."""
+    return bool(torch._C._are_functorch_transforms_active())
+
+
 class _SparseLinear(torch.autograd.Function):
     """Keeps x and the values for backward, nothing else of size."""
 
@@ -74,12 +79,14 @@ class _SparseLinear(torch.autograd.Function):
         return y_to
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_to: Tensor) -> tuple[Tensor | None, ...]:
         needs_x, needs_values, _, _, _, needs_bias, needs_start = ctx.needs_input_grad
         needs = [needs_x, needs_values, needs_bias]
         found: list[Tensor | None] = [None] * 3
-        if any(needs):
+        if torch.is_grad_enabled():  # gradients of gradients: by plain operations
+            x_ti, values_n, _, row_pointers_o, columns_n = ctx.saved_tensors
+            found = _plain_gradients(grad_to, x_ti, values_n, row_pointers_o, columns_n, needs)
+        elif any(needs):
             grads = torch.ops.fallow.sparse_linear_backward(grad_to, *ctx.saved_tensors, needs)
             found = [grad if need else None for grad, need in zip(grads, needs, strict=True)]
         return found[0], found[1], None, None, None, found[2], grad_to if needs_start else None
@@ -190,6 +197,23 @@ def _backward(
     del held
     grad_x, grad_values, grad_bias = (grad.to(dtype) for grad, dtype in zip(grads, types, strict=True))
     return grad_x, grad_values, grad_bias
+
+
+def _plain_gradients(
+    grad_to: Tensor,
+    x_ti: Tensor,
+    values_n: Tensor,
+    row_pointers_o: Tensor,
+    columns_n: Tensor,
+    needs: list[bool],
+) -> list[Tensor | None]:
+    """The same gradients by dense products, which autograd can follow."""
+    d_out, d_in = row_pointers_o.shape[0] - 1, x_ti.shape[1]
+    flat_n = flat_positions(row_pointers_o, columns_n, d_in)
+    weight_oi = grad_to.new_zeros(d_out * d_in).scatter(0, flat_n, values_n.to(grad_to.dtype)).view(d_out, d_in)
+    grad_values = (grad_to.t() @ x_ti.to(grad_to.dtype)).reshape(-1)[flat_n].to(values_n.dtype)
+    grads = ((grad_to @ weight_oi).to(x_ti.dtype), grad_values, grad_to.sum(0))
+    return [grad if need else None for grad, need in zip(grads, needs, strict=True)]
 
 
 def _fake_forward(x_ti: Tensor, *rest: Tensor | None) -> Tensor:

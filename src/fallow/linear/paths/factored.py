@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from fallow.linear.operands import Operands
 from fallow.linear.paths.low_rank import other_terms
@@ -40,19 +39,23 @@ def factored(x: Tensor, operands: Operands) -> Tensor:
 
 
 class _SparseProduct(torch.autograd.Function):
-    """y = x S^T, entry by entry: y_o += value * x_i, summed in fp32 at least."""
+    """y = x S^T, entry by entry: y_o += value * x_i, summed in fp32 at least; of plain operations, as `materialise`."""
+
+    generate_vmap_rule = True
 
     @staticmethod
     def forward(
-        ctx: Any, x_ti: Tensor, values_n: Tensor, pointers_o: Tensor, columns_n: Tensor, shape: tuple[int, int]
+        x_ti: Tensor, values_n: Tensor, pointers_o: Tensor, columns_n: Tensor, shape: tuple[int, int]
     ) -> Tensor:
-        ctx.save_for_backward(x_ti, values_n, pointers_o, columns_n)
-        ctx.shape = shape
         rows_n, columns_n = _coordinates(pointers_o, columns_n, shape)
         return _scatter_product(x_ti, values_n, columns_n, rows_n, shape[0])
 
     @staticmethod
-    @once_differentiable
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x_ti, values_n, pointers_o, columns_n, ctx.shape = inputs
+        ctx.save_for_backward(x_ti, values_n, pointers_o, columns_n)
+
+    @staticmethod
     def backward(ctx: Any, grad_to: Tensor) -> tuple[Tensor | None, ...]:
         x_ti, values_n, pointers_o, columns_n = ctx.saved_tensors
         rows_n, columns_n = _coordinates(pointers_o, columns_n, ctx.shape)
@@ -75,7 +78,7 @@ def _scatter_product(input_ts: Tensor, values_n: Tensor, sources_n: Tensor, targ
     output = torch.zeros(size, input_ts.shape[0], dtype=input_st.dtype, device=input_st.device)
     for piece in _pieces(len(values_n), input_ts.shape[0]):
         terms = values_n[piece, None].to(output.dtype) * input_st[sources_n[piece]]
-        output.index_add_(0, targets_n[piece], terms)
+        output = output.index_add(0, targets_n[piece], terms)
     return output.t().contiguous().to(input_ts.dtype)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from fallow.linear.operands import Operands, assemble
@@ -33,16 +32,22 @@ def materialise(x: Tensor, operands: Operands) -> Tensor:
 
 
 class _Materialise(torch.autograd.Function):
+    """Made of plain operations, so that it can be differentiated twice and transformed (torch.func)."""
+
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x_ti: Tensor, *parts: Any) -> Tensor:
-        operands = Operands(*parts)
+    def forward(x_ti: Tensor, *parts: Any) -> Tensor:
+        return x_ti @ assemble(Operands(*parts), x_ti.dtype).t()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x_ti, *parts = inputs
         ctx.save_for_backward(x_ti, *(part for part in parts if isinstance(part, Tensor)))
         ctx.is_tensor = [isinstance(part, Tensor) for part in parts]
         ctx.plain = [None if isinstance(part, Tensor) else part for part in parts]
-        return x_ti @ assemble(operands, x_ti.dtype).t()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_to: Tensor) -> tuple[Tensor | None, ...]:
         x_ti, *tensors = ctx.saved_tensors
         saved = iter(tensors)

@@ -6,7 +6,7 @@ Shapes: t = tokens, o = d_out, i = d_in.
 import torch
 from torch import Tensor
 
-from fallow.linear.kernels.operators import FLOATS, one_token, sparse_linear, traced
+from fallow.linear.kernels.operators import FLOATS, one_token, sparse_linear, traced, transformed
 from fallow.linear.operands import Operands
 from fallow.linear.paths.low_rank import other_terms
 from fallow.linear.paths.materialise import materialise
@@ -25,7 +25,8 @@ def sparse(x: Tensor, operands: Operands) -> Tensor:
 
 def kernels_take(x: Tensor, operands: Operands) -> bool:
     """Whether the kernels can compute the sparse term here."""
-    return operands.structure_s is not None and x.device.type == "cpu" and x.dtype in FLOATS
+    here = operands.structure_s is not None and x.device.type == "cpu" and x.dtype in FLOATS
+    return here and not transformed()
 
 
 def with_kernels(x: Tensor, operands: Operands) -> Tensor:
