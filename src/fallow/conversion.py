@@ -196,6 +196,7 @@ def convert(
         converted.append(Converted(name, sites[name].shape, layer.nnz, present, layer.path))
     kept, outside = f"method {method.name} keeps it", "not a target" if targets else "outside the blocks"
     left = tuple((name, kept if name in chosen else outside) for name in sites if name not in plan)
+    left += tuple((name, f"{len(p)} matrices in one tensor") for name, p in model.named_parameters() if p.ndim == 3)
     frozen = _freeze(model, method)
     beside = method.attach(model, Key(seed))
     if plan or beside:

@@ -201,7 +201,7 @@ def test_another_seed_is_refused(checkpoint: tuple[Path, Any]) -> None:
 
 
 def test_a_support_that_nobody_gives() -> None:
-    with pytest.raises(UserError, match="is given by nobody. `fallow import-sltrain` brings one"):
+    with pytest.raises(UserError, match="is given by nobody. `fallow import-sltrain` brings one along"):
         fallow.convert(tiny("llama"), "sltrain", rank=8, support="given")
 
 

@@ -162,8 +162,8 @@ class Chosen:
             return self.given
         if self.choice == "given":
             raise UserError(
-                f"the support of {self.key.name.strip('/')} is given by nobody. `fallow import-sltrain` brings one along; "
-                "to draw one, write support: uniform"
+                f"the support of {self.key.name.strip('/')} is given by nobody. `fallow import-sltrain` brings one "
+                "along; to draw one, write support: uniform"
             )
         d_in, found = weight.shape[1], []
         for number, (first, last) in enumerate(self.rows):
