@@ -8,6 +8,7 @@ from fallow.config.fields import hints_of
 from fallow.errors import UserError, unknown
 from fallow.methods.base import Method
 from fallow.methods.bitfit import BitFit
+from fallow.methods.cofi import CoFi
 from fallow.methods.dense import Dense
 from fallow.methods.dsee import DSEE
 from fallow.methods.lora import LoRA
@@ -29,6 +30,7 @@ registry: dict[str, type[Method]] = {
     "bitfit": BitFit,
     "top": Top,
     "shear": Shear,
+    "cofi": CoFi,
 }
 """Name -> settings class. A new method is one line here."""
 
