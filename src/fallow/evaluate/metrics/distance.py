@@ -36,25 +36,25 @@ class Table:
 
     def distance(self, tokens: Sequence[str], start: Column) -> int:
         """The last value after more tokens."""
-        full, last = self.first[0], 1 << (self.num_rows - 1)
         up, down, value = start
+        return self.last(*self.after(tokens, up, down), value - up.bit_count() + down.bit_count() + len(tokens))
+
+    def last(self, up: int, down: int, count: int) -> int:
+        """The last value of a column after `count` tokens, which is what stands in row 0."""
+        return count + up.bit_count() - down.bit_count()
+
+    def after(self, tokens: Sequence[str], up: int, down: int) -> tuple[int, int]:
+        """Where a column goes up and down after more tokens."""
+        full = self.first[0]
         rows_of = self._rows_of.get
-        # This is `_step` in a loop, which shifts are tried with thousands of times.
+        # This is `_step` in a loop, without the value: shifts are tried with it thousands of times.
         for token in tokens:
             equal = rows_of(token, 0)
             across = equal | down
             diagonal = (((equal & up) + up) ^ up) | equal
-            right = down | (full & ~(diagonal | up))
-            left = up & diagonal
-            if right & last:
-                value += 1
-            elif left & last:
-                value -= 1
-            right = (right << 1) | 1
-            up = (left << 1) | ~(across | right)
-            up &= full
-            down = right & across & full
-        return value
+            right = ((down | (full & ~(diagonal | up))) << 1) | 1
+            up, down = (((up & diagonal) << 1) | ~(across | right)) & full, right & across & full
+        return up, down
 
     def _step(self, column: Column, token: str) -> Column:
         full, last = self.first[0], 1 << (self.num_rows - 1)

@@ -18,13 +18,19 @@ def perform(tokens: Sequence[str], shift: Shift) -> list[str]:
     >>> perform("a b c d".split(), (0, 1, 2)), perform("a b c d".split(), (2, 3, -1))
     (['c', 'a', 'b', 'd'], ['c', 'd', 'a', 'b'])
     """
+    begin, changed, end = between(tokens, shift)
+    return [*tokens[:begin], *changed, *tokens[end:]]
+
+
+def between(tokens: Sequence[str], shift: Shift) -> tuple[int, list[str], int]:
+    """What a shift changes: the first place, the tokens from there on, and the place after the last."""
     first, last, after = shift
     moved = tokens[first : last + 1]
     if after < first:
-        return [*tokens[: after + 1], *moved, *tokens[after + 1 : first], *tokens[last + 1 :]]
+        return after + 1, [*moved, *tokens[after + 1 : first]], last + 1
     # Put after a token among those that move, they move on by as many tokens as it is after the first.
-    until = after if after > last else last + after - first
-    return [*tokens[:first], *tokens[last + 1 : until + 1], *moved, *tokens[until + 1 :]]
+    end = min(len(tokens), (after if after > last else last + after - first) + 1)
+    return first, [*tokens[last + 1 : end], *moved], end
 
 
 def candidates(

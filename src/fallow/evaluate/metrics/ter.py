@@ -18,7 +18,7 @@ from fallow.evaluate.metrics.beam import BEAM, beam_search, within_beam
 from fallow.evaluate.metrics.corpus import Tokens
 from fallow.evaluate.metrics.distance import Column, Table
 from fallow.evaluate.metrics.path import Path, traced
-from fallow.evaluate.metrics.shifts import candidates, perform
+from fallow.evaluate.metrics.shifts import between, candidates, perform
 
 
 def segments(tokens: Tokens) -> list[tuple[int, float]]:
@@ -67,7 +67,8 @@ def edits(hypothesis: Sequence[str], reference: Sequence[str], limit: int | None
     now, shifts = list(hypothesis), 0
     columns = search.table.columns(now)
     distance, path = search.align(now, columns)
-    while distance > bound and (limit is None or shifts + bound < limit):
+    # More than the bound remains: at least one more than it with any shift, and without.
+    while distance > bound and (limit is None or shifts + bound + 1 < limit):
         step = search.best_shift(now, columns, distance, path)
         if step is None:
             break
@@ -96,18 +97,24 @@ class Search:
         """The tokens after the shift that tercom makes, or None when it makes none."""
         best: list[str] | None = None
         best_total = distance  # with the price of the shift
+        totals: dict[tuple[int, int, int], int] = {}  # by the column where what a shift changes ends
         for length, shifts in reversed(list(enumerate(candidates(now, self.reference, *path.marks()), start=1))):
             most = 2 * length  # errors that a shift of this length can mend
             for shift in shifts:
                 saved = distance - best_total
                 if saved > most or (best is not None and saved == most):
                     break
-                tokens = perform(now, shift)
-                same = min(shift[0], shift[2] + 1)
-                total = 1 + self.table.distance(tokens[same:], columns[same])
+                begin, changed, end = between(now, shift)
+                up, down = self.table.after(changed, *columns[begin][:2])
+                key = (end, up, down)
+                total = totals.get(key)
+                if total is None:
+                    total = 1 + self.table.last(*self.table.after(now[end:], up, down), len(now))
+                    totals[key] = total
                 if total > BEAM and total <= best_total:
                     # The beam may find more edits, never fewer.
+                    tokens = perform(now, shift)
                     total = 1 + self.align(tokens, self.table.columns(tokens))[0]
                 if total < best_total or (best is None and total == best_total):
-                    best, best_total = tokens, total
+                    best, best_total = perform(now, shift), total
         return best

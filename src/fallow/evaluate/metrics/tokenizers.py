@@ -13,7 +13,7 @@ _ASCII_BLANK = re.compile(f"[{ASCII_BLANKS}]+")
 _UNICODE_BLANK = re.compile(f"[{UNICODE_BLANKS}]+")
 
 _ENTITIES = (("&quot;", '"'), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">"))
-_SYMBOL = re.compile(r"([ -&(-+:-@\[-`{-~/])")
+_SYMBOLS = str.maketrans({symbol: f" {symbol} " for symbol in " !\"#$%&()*+:;<=>?@[\\]^_`{|}~/"})
 _POINT_AFTER = re.compile(r"([^0-9])([.,])")
 _POINT_BEFORE = re.compile(r"([.,])([^0-9])")
 _DASH = re.compile(r"([0-9])(-)")
@@ -54,7 +54,7 @@ def mteval13a(text: str, *, ascii_blanks: bool = False) -> list[str]:
     text = text.replace("<skipped>", "")
     for entity, character in _ENTITIES:
         text = text.replace(entity, character)
-    text = _SYMBOL.sub(r" \1 ", f" {text} ")
+    text = f" {text} ".translate(_SYMBOLS)
     text = _POINT_AFTER.sub(r"\1 \2 ", text)
     text = _POINT_BEFORE.sub(r" \1 \2", text)
     text = _DASH.sub(r"\1 \2 ", text)
