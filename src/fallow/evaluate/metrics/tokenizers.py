@@ -13,7 +13,7 @@ _ASCII_BLANK = re.compile(f"[{ASCII_BLANKS}]+")
 _UNICODE_BLANK = re.compile(f"[{UNICODE_BLANKS}]+")
 
 _ENTITIES = (("&quot;", '"'), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">"))
-_SYMBOLS = str.maketrans({symbol: f" {symbol} " for symbol in " !\"#$%&()*+:;<=>?@[\\]^_`{|}~/"})
+_SYMBOLS = str.maketrans({symbol: f" {symbol} " for symbol in ' !"#$%&()*+:;<=>?@[\\]^_`{|}~/'})
 _POINT_AFTER = re.compile(r"([^0-9])([.,])")
 _POINT_BEFORE = re.compile(r"([.,])([^0-9])")
 _DASH = re.compile(r"([0-9])(-)")
