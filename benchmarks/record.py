@@ -21,7 +21,7 @@ def write_record(name: str, results: Any, *, notes: str = "") -> Path:
 
     record = {
         "name": name,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "date": today(),
         "command": "python " + shlex.join(["benchmarks/" + Path(sys.argv[0]).name, *map(_anywhere, sys.argv[1:])]),
         "processor": processor(),
         "cores": os.cpu_count(),
@@ -39,6 +39,11 @@ def write_record(name: str, results: Any, *, notes: str = "") -> Path:
     path = RECORDS / f"{record['date']}-{name}.json"
     path.write_text(json.dumps(record, indent=1) + "\n")
     return path
+
+
+def today() -> str:
+    """The date that a record is named by."""
+    return datetime.datetime.now(datetime.UTC).date().isoformat()
 
 
 def _anywhere(argument: str) -> str:
