@@ -16,7 +16,10 @@ from fallow.linear import ReparamLinear, Site, Sparse, linear_sites
 from fallow.linear.cut import HEADS
 from fallow.linear.inputs import block_names
 from fallow.linear.paths import path_of
+from fallow.linear.planner import MEASURE
+from fallow.linear.remembered import measured
 from fallow.linear.reparam import Zeros
+from fallow.linear.timing import can_be_timed
 from fallow.methods import Method, method_of
 from fallow.methods.base import reparam_layers
 from fallow.random import Key
@@ -54,6 +57,8 @@ class Converted:
     num_entries: int
     terms: str
     path: str
+    why: str = ""
+    """Why it is computed by this path."""
 
     @property
     def density(self) -> float:
@@ -89,15 +94,15 @@ class ConversionReport:
             f"converted {len(self.converted)} layers: {self.num_entries:,} of {self.num_positions:,} entries "
             f"(sparsity {1 - self.num_entries / self.num_positions:.4f})"
         ]
-        groups: dict[tuple[str, tuple[int, int], int, str, str], int] = {}
+        groups: dict[tuple[str, tuple[int, int], int, str, str, str], int] = {}
         for layer in self.converted:
             ending = layer.name.rpartition(".")[2]
-            group = (ending, layer.shape, layer.num_entries, layer.terms, layer.path)
+            group = (ending, layer.shape, layer.num_entries, layer.terms, layer.path, layer.why)
             groups[group] = groups.get(group, 0) + 1
-        for (ending, shape, entries, terms, path), count in groups.items():
+        for (ending, shape, entries, terms, path, why), count in groups.items():
             density = entries / (shape[0] * shape[1])
             lines.append(
-                f"  {count:3d} x {ending} {shape[0]} x {shape[1]}: {terms}, density {density:.4f}, path {path}"
+                f"  {count:3d} x {ending} {shape[0]} x {shape[1]}: {terms}, density {density:.4f}, path {path} ({why})"
             )
         lines.extend(f"  left {name}: {reason}" for name, reason in self.left)
         return "\n".join(lines)
@@ -123,7 +128,9 @@ def convert(
         targets: endings of layer names ("c_attn", "mlp.c_proj") or patterns with * over whole names. Empty means every
             linear layer of the repeated blocks: SPDF's six matrices in GPT-2, never embeddings, norms or the head.
         seed: with the name of a layer it determines the layer's support.
-        path: how the layers are computed; see `fallow.linear.paths`. Empty: as suits the terms of each layer.
+        path: how the layers are computed; see `fallow.linear.paths`. Empty: by a table of what was measured on common
+            processors, the same in every run. "measure": by a measurement on this machine, layer shape by layer shape,
+            at 1,024 tokens; it is made once and remembered in the user's cache folder.
         pretrained: the weights mean something already, so none is rescaled. SuPar's larger initial values are for fresh
             weights alone.
         supports: supports by name of layer that were chosen before, for methods that choose them by the weights; they
@@ -158,7 +165,7 @@ def convert(
         raise UserError(
             f'method is {method!r}, but it must be a name or an instance. Write convert(model, "sparse", sparsity=0.75)'
         )
-    if path:
+    if path and path != MEASURE:
         path_of(path)
     if getattr(model, RECORD, None) is not None:
         raise UserError(
@@ -190,17 +197,19 @@ def convert(
             )
     converted = []
     for name, terms in plan.items():
-        layer = ReparamLinear.from_layer(model.get_submodule(name), sites[name], terms, path)
+        layer = ReparamLinear.from_layer(model.get_submodule(name), sites[name], terms, "" if path == MEASURE else path)
+        if path == MEASURE and can_be_timed(terms) and layer.device.type != "meta":
+            layer.use(*measured(terms, layer.site.shape, 1024, layer.device))
         _replace(model, name, layer)
         present = "+".join(t for t in ("base", "low_rank", "sparse") if getattr(terms, t) is not None)
-        converted.append(Converted(name, sites[name].shape, layer.nnz, present, layer.path))
+        converted.append(Converted(name, sites[name].shape, layer.nnz, present, layer.path, layer.why))
     kept, outside = f"method {method.name} keeps it", "not a target" if targets else "outside the blocks"
     left = tuple((name, kept if name in chosen else outside) for name in sites if name not in plan)
     left += tuple((name, f"{len(p)} matrices in one tensor") for name, p in model.named_parameters() if p.ndim == 3)
     frozen = _freeze(model, method)
     beside = method.attach(model, Key(seed))
     if plan or beside:
-        setattr(model, RECORD, Record(method, targets, seed, path, frozen))
+        setattr(model, RECORD, Record(method, targets, seed, "" if path == MEASURE else path, frozen))
         guard(model)
     return ConversionReport(tuple(converted), left, beside)
 

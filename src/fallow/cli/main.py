@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("fallow.cli.demo", "Pre-train sparse, fine-tune dense, compare: a few minutes on a laptop."),
     "run": ("fallow.cli.run", "Run a recipe, or continue where it stopped."),
     "estimate": ("fallow.cli.estimate", "What a recipe costs, before it is run: operations, memory, disk, time, loss."),
+    "bench": ("fallow.cli.bench", "Time layers and training steps on this machine, sparse beside dense."),
     "recipes": ("fallow.cli.recipes", "List, show and copy the shipped recipes; print their schema."),
     "prepare": ("fallow.cli.prepare", "Turn text into checked token shards."),
     "inspect": ("fallow.cli.inspect", "Show packed examples, their boundaries and what the loss is taken on."),

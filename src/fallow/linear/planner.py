@@ -13,8 +13,13 @@ from fallow.supports import Block, Vector
 
 NO_GAIN = "no speed-up available at this sparsity on this device"
 
+MEASURE = "measure"
+"""Given in place of a path: find the fastest by measuring on this machine."""
+
 _FEW = 0.005
 """Density up to which the products (tokens x entries) of the path `update` are smaller than building a matrix."""
+
+_WIDEST = 65_536
 
 _SMALLEST = 128 * 128
 """Positions of the smallest matrix for which calling the kernels pays, at a few hundred tokens."""
@@ -76,6 +81,8 @@ def _on_cpu(terms: Terms, shape: tuple[int, int]) -> Choice:
     sparsity = 1 - entries / size
     if kernels.engine not in _LEAST:
         return Choice("materialise", f"the {kernels.engine} kernels were not measured; fallow bench linear does it")
+    if max(shape) > _WIDEST:
+        return Choice("materialise", f"{NO_GAIN}: the kernels serve at most {_WIDEST:,} rows and columns")
     if size < _SMALLEST:
         return Choice("materialise", f"{NO_GAIN}: a matrix of {shape[0]} x {shape[1]} is too small")
     least = _LEAST[kernels.engine][rows_share_columns(terms)]

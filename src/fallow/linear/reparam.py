@@ -122,8 +122,10 @@ class ReparamLinear(nn.Module):
         Raises:
             UserError: there is no such path, or it cannot be used here.
         """
-        self.asked = path
+        before, self.asked = self.path, path
         self._set_path(self.device.type, why)
+        if self.path != before:
+            self.structure = None  # what one path keeps of it another derives
         self._prepare()
 
     def _set_path(self, device: str, why: str = "asked for") -> None:

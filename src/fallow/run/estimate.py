@@ -14,7 +14,7 @@ from fallow.run.configs import config_of
 from fallow.run.manner import manner_of
 from fallow.run.recipe import Recipe
 from fallow.run.sizes import Amount, Sizes
-from fallow.run.stage import Stage
+from fallow.run.stage import Stage, named_path
 
 Measure = Callable[[Sketch, Stage, int], float]
 """(sketch, stage, context) -> tokens a second of one process."""
@@ -207,7 +207,7 @@ def estimate_recipe(recipe: Recipe, question: Question, measure: Measure | None 
             continue
         context = recipe.datasets[stage.dataset].context
         config = config_of(recipe, stage)
-        key = (repr(sorted(config.items(), key=str)), stage.method, stage.targets)
+        key = (repr(sorted(config.items(), key=str)), stage.method, stage.targets, stage.path)
         if key not in sketches:
             sketches[key] = _sketch(stage, config, _device(recipe))
         sketch = sketches[key]
@@ -246,7 +246,9 @@ def estimate_recipe(recipe: Recipe, question: Question, measure: Measure | None 
 
 def _sketch(stage: Stage, config: Mapping[str, Any], device: str) -> Sketch:
     try:
-        return sketch_of(config, stage.method, targets=stage.targets, seed=stage.seed, device=device)
+        return sketch_of(
+            config, stage.method, targets=stage.targets, seed=stage.seed, path=named_path(stage), device=device
+        )
     except UserError as error:
         raise UserError(f"stage {stage.name}: {error}") from None
 

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from fallow.accounting.peak import step_memory
 from fallow.accounting.sharding import Sharding
@@ -16,8 +17,9 @@ from fallow.conversion import convert
 from fallow.data.batch import Batch
 from fallow.errors import UserError
 from fallow.folder import build
+from fallow.methods import Method
 from fallow.run.manner import manner_of
-from fallow.run.stage import Stage
+from fallow.run.stage import AUTO, Stage, named_path
 from fallow.train import Mesh
 from fallow.train.objective import NextToken
 from fallow.train.optimizers.build import build_optimizer
@@ -76,7 +78,14 @@ def _fitting(sketch: Sketch, stage: Stage, context: int, device: str, precision:
     """The stage's micro-batch, or the largest below it whose two blocks fit here."""
     free = _free_bytes(device)
     kind: Literal["cpu", "cuda"] = "cuda" if device.startswith("cuda") else "cpu"
-    two = sketch_of(with_blocks(sketch.config, 2), stage.method, targets=stage.targets, seed=stage.seed, device=kind)
+    two = sketch_of(
+        with_blocks(sketch.config, 2),
+        stage.method,
+        targets=stage.targets,
+        seed=stage.seed,
+        path=named_path(stage),
+        device=kind,
+    )
     needed = 0
     for micro in range(stage.batch.micro, 0, -1):
         sharding = Sharding(two, 1, precision, kind, manner_of(stage, two))
@@ -109,20 +118,45 @@ def _time(
     steps: int,
 ) -> float:
     """Median seconds of a step."""
-    torch.manual_seed(0)
-    values = {**with_blocks(sketch.config, blocks), "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": None}
-    model = build(values)
-    convert(model, stage.method, targets=stage.targets, seed=stage.seed)
-    model.to(device).train()
-    if stage.activations == "recompute":
-        recompute_activations(model)
-    optimizer = build_optimizer(model, stage.method, stage.update)
-    updates = updates_of(model, optimizer, stage.update, Mesh(device=device))
-    tokens = torch.randint(sketch.sizes.vocab, (micro, context + 1), device=device)
-    batch = Batch(tokens[:, :-1], tokens[:, 1:], ids=tuple(range(micro)))
-    objective, taken = NextToken(), []
+    model = model_of(sketch, blocks, device)
+    convert(model, stage.method, targets=stage.targets, seed=stage.seed, path="" if stage.path == AUTO else stage.path)
+    step = stepper(model, stage, stage.method, sketch.sizes.vocab, micro, context, device, precision)
+    taken = []
     for _ in range(steps + 1):
         begin = time.perf_counter()
+        step()
+        taken.append(time.perf_counter() - begin)
+    return statistics.median(taken[1:])
+
+
+def model_of(sketch: Sketch, blocks: int, device: str) -> nn.Module:
+    """A stock model with fresh weights and so many blocks."""
+    torch.manual_seed(0)
+    values = {**with_blocks(sketch.config, blocks), "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": None}
+    return build(values).to(device)
+
+
+def stepper(
+    model: nn.Module,
+    stage: Stage,
+    method: Method,
+    vocab: int,
+    micro: int,
+    context: int,
+    device: str,
+    precision: Literal["fp32", "bf16"],
+) -> Callable[[], None]:
+    """A whole step of training on random tokens: forward, backward and update of one micro-batch."""
+    model.train()
+    if stage.activations == "recompute":
+        recompute_activations(model)
+    optimizer = build_optimizer(model, method, stage.update)
+    updates = updates_of(model, optimizer, stage.update, Mesh(device=device))
+    tokens = torch.randint(vocab, (micro, context + 1), device=device)
+    batch = Batch(tokens[:, :-1], tokens[:, 1:], ids=tuple(range(micro)))
+    objective = NextToken()
+
+    def step() -> None:
         updates.begin(stage.update.lr)
         with torch.autocast(device, dtype=torch.bfloat16) if precision == "bf16" else nullcontext():
             loss = objective(model, batch)
@@ -132,5 +166,5 @@ def _time(
         optimizer.zero_grad(set_to_none=True)
         if device.startswith("cuda"):
             torch.cuda.synchronize()
-        taken.append(time.perf_counter() - begin)
-    return statistics.median(taken[1:])
+
+    return step

@@ -21,6 +21,7 @@ def notes_of(recipe: Recipe, stages: Sequence[Stage], records: Mapping[str, Reco
         *_cost([record["training"] for record in found]),
         *dict.fromkeys(note for stage in stages for note in _text(stage, records[stage.name]["scores"])),
         *dict.fromkeys(note for stage in stages for note in _texts(stage, records[stage.name]["scores"])),
+        *(note for stage in stages for note in _paths(stage, records[stage.name]["training"])),
         *(note for stage in stages for note in _verdict(stage, records[stage.name]["training"])),
         *(note for stage in stages for note in _grid(stage, records[stage.name])),
         *(note for stage in stages for note in benchmark_notes(stage.label, records[stage.name]["scores"])),
@@ -77,6 +78,15 @@ def _text(stage: Stage, scores: Record) -> Iterator[str]:
             f'{stage.dataset}: "N + 1" is the figure of the released code of GaLore and SLTrain, the sum over N '
             f"batches divided by N + 1; it is lower than the loss ({counted})."
         )
+
+
+def _paths(stage: Stage, training: Record) -> Iterator[str]:
+    """Which path computed the layers, and why."""
+    shapes: dict[tuple[str, str], list[str]] = {}
+    for group in training.get("paths", []):
+        shapes.setdefault((group["path"], group["why"]), []).append(group["shape"])
+    for (path, why), found in shapes.items():
+        yield f"{stage.label}: path {path} for {', '.join(dict.fromkeys(found))}; {why}."
 
 
 def _verdict(stage: Stage, training: Record) -> Iterator[str]:

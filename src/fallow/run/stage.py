@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from fallow.config import Choices, apply_overrides, flatten, from_dict, to_dict
-from fallow.errors import UserError, nearest
+from fallow.errors import UserError, nearest, unknown
 from fallow.evaluate.evaluation import Evaluation
+from fallow.linear.paths import PATHS
+from fallow.linear.planner import MEASURE
 from fallow.methods import Method
 from fallow.methods.registry import registry
 from fallow.pruning.settings import Heads, Weights
@@ -19,6 +21,10 @@ from fallow.train.optimizers.settings import Optimizer, optimizers
 from fallow.train.settings import BatchSize, Checkpointing, Duration, LoopSettings, Schedule, Validation
 
 INHERIT = -1
+
+AUTO = "auto"
+"""In place of a path: by the table."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -121,6 +127,11 @@ class Stage:
     evaluate: Evaluation = Evaluation()
     """How the finished stage is judged."""
 
+    path: str = AUTO
+    """How the converted layers are computed. auto: by a table of what was measured on common processors. measure: by a
+    measurement on this machine when the stage begins. Or a path by name: materialise, factored, sparse, update. The
+    choice is written into the stage's folder, so that an interrupted stage goes on by the same one."""
+
     activations: Literal["keep", "recompute"] = "keep"
     """What a block keeps from forward to backward: all that its gradient needs, or its input alone. It then computes
     the rest again, which costs a forward pass of the blocks and gives the same numbers."""
@@ -144,6 +155,10 @@ class Stage:
             )
         if self.seed < INHERIT:
             raise UserError(f"seed is {self.seed}, but it must be at least 0 (or -1 for the recipe's seed).")
+        if self.path not in (AUTO, MEASURE, *PATHS):
+            raise unknown("path", self.path, (AUTO, MEASURE, *PATHS))
+        if self.path != AUTO and self.method.name == "dense":
+            raise UserError("path has no effect with method dense, whose layers stay as they are. Remove it.")
         if not self.label:
             object.__setattr__(self, "label", self.name)
         if self.trains:
@@ -222,3 +237,8 @@ _OF_TRAINING = (
 _TAKEN = ("all", "data", "tokenizer")  # --stages.all, and the folders that stages share
 
 _FIXED = ("name", "label", "model", "dataset", "checkpoint", "evaluate", "grid")  # what makes a stage that stage
+
+
+def named_path(stage: Stage) -> str:
+    """The path that a stage names; empty where it is chosen."""
+    return "" if stage.path in (AUTO, MEASURE) else stage.path

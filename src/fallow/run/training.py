@@ -27,6 +27,7 @@ from fallow.run.cutting import Reshape, copy_kept, cutter
 from fallow.run.heads import head_of
 from fallow.run.main_first import main_first
 from fallow.run.output import UNMERGED, Output
+from fallow.run.paths import settle_paths
 from fallow.run.recipe import Recipe
 from fallow.run.references import proportions_of
 from fallow.run.stage import Stage
@@ -82,6 +83,7 @@ def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) 
     model = _first(bench, stage, splits, folder, reshape)
     _check_positions(model, stage, bench.recipe.datasets[stage.dataset].context)
     context = bench.recipe.datasets[stage.dataset].context
+    paths = settle_paths(bench.mesh, stage, model, folder, stage.batch.micro * context, bench.say)
     flops, layers = count_flops(model, context), list(reparam_layers(model))
     if stage.activations == "recompute":
         flops = flops.recomputing()
@@ -91,7 +93,8 @@ def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) 
         "ceiling": flops.ceiling,
         "linear_share": flops.linear_share,
         "counts": asdict(count(model)),
-        "path": next(iter(reparam_layers(model).values())).path if layers else "stock layers",
+        "path": paths[0]["path"] if paths else "stock layers",
+        "paths": paths,
         **({"pruned": pruned.to_dict()} if pruned is not None else {}),
     }
     if not stage.trains:
