@@ -7,9 +7,9 @@ Generation: greedy, one text at a time, with a cache. Training: a step of 4 x 12
 one thread; the models take turns, and medians count. Weights are random, which changes no speed.
 
 Shapes: `targeted` halves width, heads and MLP and keeps three quarters of the layers, as Sheared-LLaMA-1.3B does.
-`wide` keeps depth and width and takes heads and MLP units alone, as LLM-Pruner does. `uneven` keeps the width, too, and gives
-every layer another number of units, as CoFi does; no stock configuration says that. `2:4` is the source with half of
-its weights zero: a CPU computes with the zeros, and what it differs by from the source is noise.
+`wide` keeps depth and width and takes heads and MLP units alone, as LLM-Pruner does. `uneven` keeps the width, too, and
+gives every layer another number of units, as CoFi does; no stock configuration says that. `2:4` is the source with half
+of its weights zero: a CPU computes with the zeros, and what it differs by from the source is noise.
 """
 
 import argparse
@@ -55,8 +55,8 @@ def main() -> None:
         lines.append(f"| {row['model']} | {row['parameters'] / 1e6:.1f} | {' | '.join(cells)} |")
     path = write_record(MARK, rows, notes=f"Llama, hidden {args.hidden}, {args.layers} layers, fp32, one thread")
     text = "\n".join(lines) + (
-        f"\n\nLlama with random weights, one thread of a CPU, by processor time; what 2:4 differs by from the source is "
-        f"noise. Again: `python benchmarks/sheared_speed.py`; record: `benchmarks/records/{path.name}`."
+        f"\n\nLlama with random weights, one thread of a CPU, by processor time; what 2:4 differs by from the "
+        f"source is noise. Again: `python benchmarks/sheared_speed.py`; record: `benchmarks/records/{path.name}`."
     )
     print(text)
     for document in args.update:
