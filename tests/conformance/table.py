@@ -31,6 +31,12 @@ ROWS = {
     "sparse 2:4": Row("sparse", {"sparsity": 0.5, "support": "2:4"}, 0.5),
     "lora": Row("lora", {"rank": 2, "alpha": 4.0}, queries_and_values=True, rate=1e-2),
     "dsee": Row("dsee", {"rank": 2, "alpha": 4.0, "entries": 5}, queries_and_values=True, rate=1e-2),
+    "dsee unscaled": Row(
+        "dsee",
+        {"rank": 2, "alpha": 4.0, "entries": 5, "scaled": "factors", "support": "random"},
+        queries_and_values=True,
+        trains=False,
+    ),
     "lora everywhere": Row("lora", {"rank": 2, "alpha": 4.0, "modules": ()}, rate=1e-2),
     "lowrank": Row("lowrank", {"rank": 8}, trains=False),
     "sltrain": Row("sltrain", {"rank": 8, "density": 0.1}),

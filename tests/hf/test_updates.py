@@ -170,5 +170,9 @@ def test_commands_take_updates_out_and_in(tmp_path: Path, capsys: pytest.Capture
     tiny("gpt2").save_pretrained(tmp_path / "other")
     assert main(["import", f"{where}/update.safetensors", "--base", f"{where}/other", "--output", f"{where}/c"]) == 2
     assert main(["export", f"{where}/other", "--output", f"{where}/d"]) == 2
+    assert main(["import", f"{where}/adapter", "--base", f"{where}/other", "--output", f"{where}/e"]) == 2
     errors = capsys.readouterr().err
-    assert "another base" in errors and "holds a merged model, whose update cannot be told apart" in errors
+    assert (
+        errors.count("was made for another base") == 2
+        and "holds a merged model, whose update cannot be told apart" in errors
+    )

@@ -122,6 +122,12 @@ def test_what_is_told(done: tuple[Path, dict[str, Any]]) -> None:
     full, frozen = stages["pretrain"]["training"], stages["tune"]["training"]
     assert frozen["flops"] < 0.75 * full["flops"] == 0.75 * frozen["flops_dense"]
     assert stages["retune"]["training"]["reduction"] > 1.3
+    handed_on = stages["retune"]["training"]["pruned"]
+    assert handed_on["sparsity"] == stages["prune"]["training"]["pruned"]["sparsity"]
+    assert handed_on["trainable"] == factors and rows["retune"]["nonzero"] < rows["tune"]["stored"]
+    assert rows["retune"]["ceiling"] is None and 0.5 < rows["retune"]["linear_flops_left"] < 0.6
+    card = (done[0] / "retune" / "model" / "README.md").read_text()
+    assert "| pruned of the blocks' linear layers | 0.5000 |" in card and "with the update | 52" in card
     assert {"pruned", "trainable"} <= {column["key"] for column in results["columns"]}
     left = stages["prune"]["training"]["pruned"]
     assert left["nonzero"] == stages["prune"]["training"]["counts"]["apart"]

@@ -44,11 +44,14 @@ def run(args: Args) -> int:
     """Load, write, say what it was."""
     from pathlib import Path
 
+    from transformers.utils import logging
+
     from fallow.errors import UserError
     from fallow.folder import is_unmerged, load
     from fallow.hf.peft_export import base_model, to_peft
     from fallow.hf.update_file import save_update
 
+    logging.disable_progress_bar()
     source, target = Path(args.folder), Path(args.output)
     if not source.is_dir():
         raise UserError(f"{source} is not a folder")

@@ -38,6 +38,8 @@ def run(args: Args) -> int:
     import shutil
     from pathlib import Path
 
+    from transformers.utils import logging
+
     from fallow.counting import count
     from fallow.errors import UserError
     from fallow.folder import is_unmerged, load, save
@@ -45,6 +47,7 @@ def run(args: Args) -> int:
     from fallow.hf.update_file import load_update
     from fallow.methods.registry import method_to_dict
 
+    logging.disable_progress_bar()
     source, base, target = Path(args.adapter), Path(args.base), Path(args.output)
     if not source.exists():
         raise UserError(f"{source} does not exist")

@@ -75,7 +75,8 @@ def _cost(training: Plain) -> list[tuple[str, str]]:
     counts, memory = training.get("counts", {}), training.get("memory", {})
     positions, nonzero = counts.get("positions"), counts.get("nonzero")
     rows = [("parameters", _counted(positions, "")), ("of them not zero while training", _counted(nonzero, ""))]
-    if counts.get("trainable") is not None and counts.get("trainable") != counts.get("stored"):
+    is_frozen = counts.get("trainable") is not None and counts["trainable"] < counts.get("stored", 0)
+    if is_frozen:
         rows.append(("of them trained", _counted(counts["trainable"], "")))
     pruned = training.get("pruned") or {}
     if pruned:
@@ -91,7 +92,9 @@ def _cost(training: Plain) -> list[tuple[str, str]]:
         ("flops_dense", "training FLOPs of a dense model"),
     ):
         rows.append((title, "" if training.get(key) is None else f"{training[key]:.4g}"))
-    if training.get("reduction") is not None and training.get("ceiling") is not None:
+    if training.get("reduction") is not None and is_frozen:
+        rows.append(("reduction", f"{training['reduction']:.3f}x, by frozen weights and zeros"))
+    elif training.get("reduction") is not None and training.get("ceiling") is not None:
         rows.append(("reduction, and its ceiling", f"{training['reduction']:.3f}x of {training['ceiling']:.3f}x"))
     speed = training.get("tokens_per_second")
     rows.append(("measured speed", "" if speed is None else f"{speed:,.0f} tokens/s"))

@@ -1,6 +1,8 @@
 """An update as a stock LoRA of PEFT: the same outputs, without any code of ours where it is loaded."""
 
 import copy
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,9 @@ from fallow.methods.base import reparam_layers
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
+BASE_KEY = "fallow_base"
+"""In the metadata of files with updates of ours: a checksum of the frozen weights that they belong to."""
+
 PREFIX = "base_model.model."
 """Before each name in an adapter's file: PEFT's wrapper and the model in it."""
 
@@ -44,6 +49,7 @@ def to_peft(model: nn.Module, folder: str | Path, *, base: str = "") -> int:
         UserError: the model has no update beside a base.
     """
     layers = updated_layers(model)
+    bases = {name: layer.base for name, layer in layers.items() if layer.base is not None}
     tensors: dict[str, Tensor] = {}
     ranks: dict[str, int] = {}
     scales: dict[str, float] = {}
@@ -78,7 +84,7 @@ def to_peft(model: nn.Module, folder: str | Path, *, base: str = "") -> int:
     with refuse_full_disk(path):
         path.mkdir(parents=True, exist_ok=True)
         with atomic(path / WEIGHTS_FILE) as temporary:
-            save_file(tensors, temporary, metadata={"format": "pt"})
+            save_file(tensors, temporary, metadata={"format": "pt", BASE_KEY: fingerprint(bases)})
         write_json(path / CONFIG_FILE, config)
     return rank
 
@@ -121,6 +127,15 @@ def updated_layers(model: nn.Module) -> dict[str, ReparamLinear]:
             "that is not merged, such as the folder unmerged of a stage"
         )
     return found
+
+
+def fingerprint(weights: Mapping[str, Tensor]) -> str:
+    """A checksum of frozen weights (d_out, d_in) by name of layer."""
+    state = hashlib.blake2b(digest_size=16)
+    for name in sorted(weights):
+        state.update(name.encode())
+        state.update(weights[name].detach().float().cpu().contiguous().numpy().data)
+    return state.hexdigest()
 
 
 def as_low_rank(layer: ReparamLinear) -> tuple[float, Tensor, Tensor]:

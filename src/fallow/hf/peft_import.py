@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from fallow.conversion import convert, match_targets
 from fallow.errors import UserError
 from fallow.files import read_json
-from fallow.hf.peft_export import CONFIG_FILE, PREFIX, WEIGHTS_FILE
+from fallow.hf.peft_export import BASE_KEY, CONFIG_FILE, PREFIX, WEIGHTS_FILE, fingerprint
 from fallow.linear import linear_sites
+from fallow.linear.inputs import dense_weight
 from fallow.methods import LoRA, Method
 from fallow.methods.base import reparam_layers
 from fallow.random import Key
@@ -32,14 +33,14 @@ def from_peft(model: nn.Module, folder: str | Path, *, method: Method | None = N
         seed: names what is drawn, such as the entries of DSEE.
 
     Raises:
-        UserError: no LoRA in that folder, one of another base, one with settings that ours does not have, or another
-            rank, scale or set of layers than the method's.
+        UserError: no LoRA in that folder, one of another base (by names and shapes, and by a checksum if fallow wrote
+            it), one with settings that ours does not have, or another rank, scale or set of layers than the method's.
     """
     path = Path(folder)
     config = _config(path)
-    tensors = _tensors(path / WEIGHTS_FILE)
+    tensors, base = _tensors(path / WEIGHTS_FILE)
     pairs = _pairs(tensors, path)
-    _check_base(model, pairs, path)
+    _check_base(model, pairs, path, base)
     rank, alpha = _rank_and_alpha(config, pairs, path)
     if method is None:
         method = LoRA(rank=rank, alpha=alpha, modules=(), dropout=float(config.get("lora_dropout") or 0.0))
@@ -77,15 +78,16 @@ def _config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def _tensors(path: Path) -> tuple[dict[str, Tensor], str]:
+    """The tensors, and the checksum of their base where fallow wrote them."""
+    from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
         raise UserError(f"{path} is missing. Save the adapter with safetensors; files of pickle are not read")
     try:
-        found: dict[str, Tensor] = load_file(path)
-        return found
+        with safe_open(path, framework="pt") as file:
+            known = (file.metadata() or {}).get(BASE_KEY, "")
+            return {name: file.get_tensor(name) for name in file.keys()}, known  # noqa: SIM118 - it is no mapping
     except SafetensorError as error:
         raise UserError(f"{path} is damaged: {error}") from error
 
@@ -105,7 +107,7 @@ def _pairs(tensors: dict[str, Tensor], path: Path) -> dict[str, tuple[Tensor, Te
     return found
 
 
-def _check_base(model: nn.Module, pairs: dict[str, tuple[Tensor, Tensor]], path: Path) -> None:
+def _check_base(model: nn.Module, pairs: dict[str, tuple[Tensor, Tensor]], path: Path, known: str) -> None:
     sites = linear_sites(model)
     for name, (a_ri, b_or) in sorted(pairs.items()):
         if name not in sites:
@@ -118,6 +120,11 @@ def _check_base(model: nn.Module, pairs: dict[str, tuple[Tensor, Tensor]], path:
                 f"{path} was made for another base: {name} is {shape[0]} x {shape[1]} there, and "
                 f"{sites[name].shape[0]} x {sites[name].shape[1]} here"
             )
+    if known and fingerprint({name: dense_weight(model.get_submodule(name)) for name in pairs}) != known:
+        raise UserError(
+            f"{path} was made for another base: the weights of its layers have another checksum. Give the model that "
+            "was tuned (pruned, if it was)"
+        )
 
 
 def _rank_and_alpha(config: dict[str, Any], pairs: dict[str, tuple[Tensor, Tensor]], path: Path) -> tuple[int, float]:

@@ -1,6 +1,5 @@
 """An update in one small file of ours: factors, entries with their places, a head; no weight of the base."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from fallow.conversion import RECORD, convert
 from fallow.errors import UserError
 from fallow.files import atomic, refuse_full_disk
 from fallow.folder import chosen_positions, read_supports
-from fallow.hf.peft_export import updated_layers
+from fallow.hf.peft_export import fingerprint, updated_layers
 from fallow.linear import linear_sites
 from fallow.linear.inputs import dense_weight
 from fallow.methods import Method, method_of
@@ -55,7 +54,7 @@ def save_update(model: nn.Module, file: str | Path) -> int:
         "method": method_to_dict(record.method),
         "targets": list(record.targets),
         "seed": record.seed,
-        "base": _fingerprint({name: layer.base for name, layer in layers.items()}),
+        "base": fingerprint({name: layer.base for name, layer in layers.items() if layer.base is not None}),
     }
     with refuse_full_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +83,7 @@ def load_update(model: nn.Module, file: str | Path) -> Method:
         raise UserError(
             f"{path} was made for another base: it changes {absent[0]}, which this {type(model).__name__} does not have"
         )
-    if _fingerprint({name: dense_weight(model.get_submodule(name)) for name in adapted}) != known.get("base"):
+    if fingerprint({name: dense_weight(model.get_submodule(name)) for name in adapted}) != known.get("base"):
         raise UserError(
             f"{path} was made for another base: the weights of its layers have another checksum. Give the model that "
             "was tuned, in the same precision (and pruned, if it was)"
@@ -119,12 +118,3 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             return known, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
     except (SafetensorError, KeyError, ValueError) as error:
         raise UserError(f"{path} is no update of fallow.save_update, or damaged: {error}") from error
-
-
-def _fingerprint(weights: dict[str, Any]) -> str:
-    """A checksum of the frozen weights (d_out, d_in) that are adapted."""
-    state = hashlib.blake2b(digest_size=16)
-    for name in sorted(weights):
-        state.update(name.encode())
-        state.update(weights[name].detach().float().cpu().contiguous().numpy().data)
-    return state.hexdigest()

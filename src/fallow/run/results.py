@@ -101,6 +101,7 @@ def _row(records: Sequence[Record], way: Sequence[Stage]) -> dict[str, Any]:
     counts, memory = training[0]["counts"], training[0]["memory"]
     pruned = next((t["pruned"] for t in reversed(training) if t.get("pruned")), None)
     last_counts = {"apart": 0, **training[-1]["counts"]}
+    is_frozen = last_counts["trainable"] < last_counts["stored"]
     flops, dense = sum(t["flops"] for t in training), sum(t["flops_dense"] for t in training)
     held = memory["layers"], memory["rest"]
     tuned = "metrics" in last["scores"]
@@ -113,12 +114,12 @@ def _row(records: Sequence[Record], way: Sequence[Stage]) -> dict[str, Any]:
         "sparsity": getattr(way[0].method, "sparsity", 0.0),
         "pruned": pruned["sparsity"] if pruned else None,
         "linear_flops_left": pruned["linear_flops_left"] if pruned else None,
-        "trainable": last_counts["trainable"] if last_counts["trainable"] < last_counts["stored"] else None,
+        "trainable": last_counts["trainable"] if is_frozen else None,
         "nonzero": last_counts["apart"] if pruned else counts["nonzero"],
         "stored": counts["stored"],
         "flops": flops,
         "reduction": dense / flops if flops else None,
-        "ceiling": training[0]["ceiling"],
+        "ceiling": None if is_frozen else training[0]["ceiling"],  # it knows what sparsity saves, and no frozen weights
         "speed": training[0]["tokens_per_second"],
         "valid_loss": loss,
         "valid_perplexity": None if tuned or loss is None else math.exp(loss),
@@ -135,7 +136,7 @@ def _without_the_obvious(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     dropped = []
     if all(abs(row["stored"] - row["nonzero"]) < 0.01 * row["nonzero"] for row in rows):
         dropped.append("stored")  # a sparse arm stores what is not zero
-    elif not any(row["sparsity"] for row in rows):
+    elif not any(row["sparsity"] or row["pruned"] for row in rows):
         dropped += ["sparsity", "nonzero"]  # sums of terms: no weight is zero, and what is stored differs
     if any(row["valid_perplexity"] is None for row in rows):
         dropped.append("valid_perplexity")  # that after tuning is shown

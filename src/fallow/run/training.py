@@ -11,7 +11,7 @@ from torch import nn
 from fallow.accounting.flops import count_flops
 from fallow.accounting.memory import measure_memory
 from fallow.conversion import filling, merge
-from fallow.counting import count
+from fallow.counting import Counts, count
 from fallow.data.proportions import Proportions
 from fallow.data.splits import Splits
 from fallow.data.tokenizer import tokenizer_fingerprint
@@ -22,6 +22,7 @@ from fallow.folder import save
 from fallow.linear import Chosen
 from fallow.methods.base import reparam_layers
 from fallow.methods.registry import method_to_dict
+from fallow.pruning import Pruned
 from fallow.run import moments, sources
 from fallow.run.cutting import Reshape, copy_kept, cutter
 from fallow.run.heads import head_of
@@ -87,15 +88,16 @@ def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) 
     flops, layers = count_flops(model, context), list(reparam_layers(model))
     if stage.activations == "recompute":
         flops = flops.recomputing()
-    pruned = getattr(model, sources.PRUNED, None)
+    counts = count(model)
+    pruned = _pruned(bench, stage, model, counts)
     numbers: dict[str, Any] = {
         "reduction": flops.reduction,
         "ceiling": flops.ceiling,
         "linear_share": flops.linear_share,
-        "counts": asdict(count(model)),
+        "counts": asdict(counts),
         "path": paths[0]["path"] if paths else "stock layers",
         "paths": paths,
-        **({"pruned": pruned.to_dict()} if pruned is not None else {}),
+        **({"pruned": pruned} if pruned else {}),
     }
     if not stage.trains:
         return _untrained(bench, stage, model, folder, {**_UNTRAINED, **numbers}, layers)
@@ -150,6 +152,16 @@ def _start(bench: Bench, stage: Stage, model: nn.Module) -> Callable[[nn.Module,
         return None
     own = stage.method.own_rates(model).keys()
     return moments.starter(bench.output.stage(stage.model.stage), own.__contains__)
+
+
+def _pruned(bench: Bench, stage: Stage, model: nn.Module, counts: Counts) -> dict[str, Any]:
+    """What pruning left, by this stage or by one that it goes on from; empty where nothing was pruned."""
+    report: Pruned | None = getattr(model, sources.PRUNED, None)
+    if report is not None:
+        return report.to_dict()
+    earlier = bench.output.finished(bench.output.stage(stage.model.stage)) if stage.model.stage else None
+    known: dict[str, Any] = (earlier or {"training": {}})["training"].get("pruned") or {}
+    return {**known, "trainable": counts.trainable, "nonzero": counts.apart} if known else {}
 
 
 _UNTRAINED: dict[str, Any] = {
