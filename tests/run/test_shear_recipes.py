@@ -11,6 +11,7 @@ from fallow.methods.shear import Shear
 from fallow.run.configs import config_of
 from fallow.run.estimate import Question, estimate_recipe
 from fallow.run.recipe import Recipe, load
+from fallow.run.rehearsal import rehearsal_of
 
 LLAMA2 = {"model_type": "llama", "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
           "num_attention_heads": 32, "vocab_size": 32000, "max_position_embeddings": 4096}  # fmt: skip
@@ -83,3 +84,10 @@ def test_validation_while_pruning_costs_what_is_said() -> None:
 def test_a_reference_of_another_domain_is_refused() -> None:
     with pytest.raises(UserError, match=r"mixture.references"):
         load("shear-llama2-7b-1.3b", [("stages.prune.mixture.references.losses.web", "2.0")])
+
+
+@pytest.mark.parametrize("name", [*PUBLISHED, "shear-demo", "shear-stories"])
+def test_a_dry_run_can_be_made_of_it(name: str) -> None:
+    short = rehearsal_of(load(name), "rehearsal")
+    assert [stage.budget.steps for stage in short.stages] == [1] * len(short.stages)
+    assert [stage.mixture for stage in short.stages] == [stage.mixture for stage in load(name).stages]

@@ -44,7 +44,7 @@ def _one_step(stage: Stage, data: Data) -> Stage:
         model=model,
         budget=Duration(steps=1),
         schedule=Schedule(kind=stage.schedule.kind, final=stage.schedule.final),
-        validation=Validation(max_batches=1),
+        validation=Validation(every=Duration(steps=1 if stage.mixture.rule != "fixed" else 0), max_batches=1),
         checkpoint=Checkpointing(),
         evaluate=evaluate,
         grid={},
