@@ -98,6 +98,7 @@ def time_paths(
         taken = [_pair(stock, layer, x, grad, ours_first=bool(number % 2)) for number in range(pairs)]
         dense += [a for a, _ in taken]
         found[path] = (statistics.median(b for _, b in taken), statistics.median(b / a for a, b in taken))
+    found = {path: (seconds, round(ratio, 3)) for path, (seconds, ratio) in found.items()}
     common = {
         "support": "" if terms.sparse is None else name_of(terms.sparse.kind),
         "shape": f"{d_out}x{d_in}",
@@ -128,7 +129,7 @@ def name_of(kind: Kind) -> str:
 
 def _row(common: dict[str, Any], path: str, seconds: float, ratio: float, *, chosen: bool, why: str) -> Timing:
     took = round(1000 * seconds, 3)
-    return Timing(path=path, **common, forward_backward_ms=took, ratio_to_dense=round(ratio, 3), chosen=chosen, why=why)
+    return Timing(path=path, **common, forward_backward_ms=took, ratio_to_dense=ratio, chosen=chosen, why=why)
 
 
 def _why(path: str, best: str, ratio: float) -> str:
