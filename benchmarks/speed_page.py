@@ -5,7 +5,6 @@ python benchmarks/speed_page.py --check    exit with 1 where the page differs
 """
 
 import json
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -29,14 +28,15 @@ def filled(text: str) -> str:
     for name, table in TABLES.items():
         if not any(RECORDS.glob(f"????-??-??-{name}.json")):
             continue
-        pattern = rf"(<!-- table: {name} -->\n).*?(<!-- /table -->)"
-        text = re.sub(pattern, lambda found, made=table(): f"{found[1]}{made}\n{found[2]}", text, flags=re.S)
+        before, begin, rest = text.partition(f"<!-- table: {name} -->\n")
+        _, end, after = rest.partition("<!-- /table -->")
+        text = f"{before}{begin}{table()}\n{end}{after}"
     return text
 
 
 def newest(name: str) -> dict[str, Any]:
     """The newest record of this name."""
-    path = sorted(RECORDS.glob(f"????-??-??-{name}.json"))[-1]
+    path = max(RECORDS.glob(f"????-??-??-{name}.json"))
     return {**json.loads(path.read_text(encoding="utf-8")), "path": f"benchmarks/records/{path.name}"}
 
 
