@@ -131,3 +131,30 @@ def test_the_wrong_tokenizer(model_folder: Path, tmp_path: Path, capsys: pytest.
     ).save_pretrained(tmp_path)
     assert main(["generate", str(tmp_path), "--tokenizer", str(model_folder), "--prompt", "a"]) == 2
     assert "wrong tokenizer" in capsys.readouterr().err
+
+
+def test_weights_of_an_unmerged_model(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same texts by merged weights and by terms apart; which it was is said, and sizes decide where nobody does."""
+    model = AutoModelForCausalLM.from_pretrained(model_folder)
+    fallow.convert(model, "sltrain", rank=2, density=0.2, path="factored")
+    fallow.save(model, tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(model_folder / name, tmp_path)
+    command = ["generate", str(tmp_path), "--prompt", "the cat", "--max-new-tokens", "5"]
+    texts, said = [], []
+    for flags in (["--weights", "merged"], ["--weights", "apart"], []):
+        assert main([*command, *flags]) == 0
+        found = capsys.readouterr()
+        texts.append(found.out)
+        said.append(found.err)
+    assert texts[0] == texts[1] == texts[2]
+    assert said[0].startswith("weights merged: ") and said[0].endswith("asked for\n")
+    assert said[1].startswith("weights apart: ") and "merged); asked for" in said[1]
+    assert said[2].startswith("weights merged: ") and "its matrices are small" in said[2]
+    monkeypatch.setattr("fallow.cli.weights._LARGE", 1)
+    assert main(command) == 0
+    assert capsys.readouterr().err.startswith("weights apart: ")
+    assert main(["generate", str(model_folder), "--prompt", "the cat", "--weights", "apart"]) == 2
+    assert "this model is merged" in capsys.readouterr().err

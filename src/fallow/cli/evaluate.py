@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from fallow.cli.weights import Weights
+
 if TYPE_CHECKING:
     pass
 
@@ -115,6 +117,10 @@ class Args:
     tokenizer: Annotated[str, tyro.conf.arg(metavar="FOLDER")] = ""
     """Tokenizer folder, when the model's folder has none."""
 
+    weights: Weights = "auto"
+    """Of an unmerged model: merged in memory, or factors and entries apart. auto takes what is faster a token here, and
+    says which."""
+
     device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = ""
     """cpu or cuda. By default cuda where there is one."""
 
@@ -143,7 +149,9 @@ def run(args: Args) -> int:
 
         require_tasks(settings.tasks)
     check_folder(args.folder)
-    model, tokenizer = open_model(args.folder, args.tokenizer, args.device, labels=kind == "labels")
+    model, tokenizer = open_model(
+        args.folder, args.tokenizer, args.device, labels=kind == "labels", weights=args.weights
+    )
 
     from fallow.cli.evaluate_data import measure_pairs, measure_text
     from fallow.cli.evaluate_labels import measure_labels

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from fallow.cli.weights import Weights
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Args:
@@ -57,6 +59,10 @@ class Args:
     tokenizer: Annotated[str, tyro.conf.arg(metavar="FOLDER")] = ""
     """Tokenizer folder, when the model's folder has none."""
 
+    weights: Weights = "auto"
+    """Of an unmerged model: merged in memory, or factors and entries apart. auto takes what is faster a token here, and
+    says which."""
+
     device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = ""
     """cpu or cuda. By default cuda where there is one."""
 
@@ -81,7 +87,7 @@ def run(args: Args) -> int:
     )
     prompts = _prompts(args)
     check_folder(args.folder)
-    model, tokenizer = open_model(args.folder, args.tokenizer, args.device)
+    model, tokenizer = open_model(args.folder, args.tokenizer, args.device, weights=args.weights)
 
     from fallow.evaluate.fingerprint import fingerprint
     from fallow.evaluate.generation import generate_texts

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from fallow.cli.weights import Weights, settle
 from fallow.errors import UserError
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
@@ -24,7 +25,9 @@ def check_folder(folder: str) -> None:
     raise UserError(f"{path} holds no model. {hint}")
 
 
-def open_model(folder: str, tokenizer: str = "", device: str = "", *, labels: bool = False) -> tuple[Any, Any]:
+def open_model(
+    folder: str, tokenizer: str = "", device: str = "", *, labels: bool = False, weights: Weights = "merged"
+) -> tuple[Any, Any]:
     """The model of a folder, merged or not, in evaluation mode, and its tokenizer.
 
     Args:
@@ -32,6 +35,7 @@ def open_model(folder: str, tokenizer: str = "", device: str = "", *, labels: bo
         tokenizer: its folder, when it is another one.
         device: where to put the model; empty for the best there is.
         labels: whether a classifier is needed; else a causal language model.
+        weights: what becomes of an unmerged one; see `fallow.cli.weights.settle`.
 
     Raises:
         UserError: no tokenizer, one with more tokens than the model knows, weights that cannot be read, no such device,
@@ -43,7 +47,6 @@ def open_model(folder: str, tokenizer: str = "", device: str = "", *, labels: bo
     import torch
     from transformers.utils import logging
 
-    from fallow.conversion import merge
     from fallow.data.tokenizer import load_tokenizer
     from fallow.evaluate.classification import check_classifier, pad_with
     from fallow.evaluate.prompts import check_vocabulary
@@ -52,12 +55,12 @@ def open_model(folder: str, tokenizer: str = "", device: str = "", *, labels: bo
     logging.disable_progress_bar()
     where = _device(torch, device)
     words = load_tokenizer(home, end=not labels)
-    model: Any = merge(load(folder))  # one product a layer for each generated token, instead of building W anew
+    model: Any = settle(load(folder), weights, where)
     (check_classifier if labels else check_causal)(model, folder)
     check_vocabulary(model, words)
     if labels:
         pad_with(model, words)
-    return model.eval().to(where), words
+    return model.eval(), words
 
 
 def _device(torch: Any, name: str) -> Any:

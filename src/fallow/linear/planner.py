@@ -31,9 +31,9 @@ one whose rows share their columns four by four. Others were not measured and ar
 _COST = 2.5
 """Time of an entry of the sparse term in the kernels, in entries of a dense product, where entries are few."""
 
-_WORTH = 0.75
-"""Share of the dense product's operations up to which products by factors are faster; at 0.75, measured on AVX-512, the
-smallest shapes take 0.91 of the dense time and the largest 0.82."""
+_WORTH = 1.1
+"""Operations of factors and entries, as a share of the dense product's, up to which they are the faster way. Above 1
+too: the other way builds the product of the factors, and takes 1.2 to 2.5 of the dense time at such ranks."""
 
 
 class Choice(NamedTuple):
