@@ -81,6 +81,19 @@ def test_interrupted_equals_uninterrupted_and_zeros_stay(name: str, tmp_path: Pa
         assert int(again.model.get_submodule(key).weight.detach().t()[zero].count_nonzero()) == 0
 
 
+@pytest.mark.parametrize("name", ["dense", "sparse", "sltrain", "relora", "lora", "shear"])
+def test_updates_per_layer_are_the_global_one_bit_for_bit(name: str, tmp_path: Path) -> None:
+    """With gradients of two micro-batches added up. The rows that are left out have the terms of one of these."""
+    found = []
+    for update in ("together", "per_layer"):
+        made = loop(TRAINED[name], tmp_path / update, Mesh(), micro=4, update=update, clip=0.0)
+        made.fit()
+        found.append(dict(made.model.named_parameters()))
+    assert all(torch.equal(found[0][key], found[1][key]) for key in found[0])
+    lines = [(tmp_path / update / "log.jsonl").read_bytes() for update in ("together", "per_layer")]
+    assert lines[0] == lines[1]
+
+
 @names
 def test_accumulation_changes_nothing_but_rounding(name: str, tmp_path: Path) -> None:
     found = []

@@ -70,12 +70,12 @@ def build(row: Row) -> nn.Module:
     return model
 
 
-def loop(row: Row, folder: Path, mesh: Mesh, *, crash: int = 0, micro: int = 4) -> Loop:
-    """A loop on a fresh model."""
+def loop(row: Row, folder: Path, mesh: Mesh, *, crash: int = 0, micro: int = 4, **optimizer: Any) -> Loop:
+    """A loop on a fresh model; `optimizer` changes its settings."""
     settings = LoopSettings(
         budget=Duration(steps=STEPS),
         batch=BatchSize(sequences=8, micro=micro),
-        optimizer=Optimizer(lr=row.rate),
+        optimizer=Optimizer(lr=row.rate, **optimizer),
         schedule=Schedule(warmup=Duration(steps=2)),
         checkpoint=Checkpointing(every=Duration(steps=4)),
     )
