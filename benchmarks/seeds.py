@@ -41,7 +41,7 @@ def main() -> None:
     rows = [summary(columns, [r["rows"][i] for r in runs]) for i in range(len(runs[0]["rows"]))]
     minutes = [round(r["minutes"], 1) for r in runs]
     results = {"seeds": args.seeds, "minutes": minutes, "columns": runs[0]["columns"], "rows": rows}
-    path = write_record(args.recipe, results, notes="; ".join(runs[0]["notes"]))
+    path = write_record(Path(args.recipe).stem, results, notes="; ".join(runs[0]["notes"]))
     text = table(columns, rows)
     print(text, path, sep="\n\n")
     for document in args.update:
