@@ -152,7 +152,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     lines = ["| arm | seeds | loss (nats) | above the source | spread over domains | largest |",
              "| --- | ---: | ---: | ---: | ---: | ---: |"]  # fmt: skip
     for found in rows:
-        cells = [f"{mean:.3f} +- {deviation:.3f}" for mean, deviation in (found[k] for k in KEYS)]
+        several = found["seeds"] > 1
+        cells = [f"{mean:.3f}" + f" +- {off:.3f}" * several for mean, off in (found[k] for k in KEYS)]
         lines.append(f"| {LABELS[found['arm']]} | {found['seeds']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -173,10 +174,11 @@ def split_table(splits: Sequence[dict[str, Any]]) -> str:
 def caption(args: argparse.Namespace, facts: dict[str, Any], path: Path) -> str:
     """What the tables are, and how to get them again."""
     listed = " ".join(map(str, args.seeds))
+    over = "Mean +- standard deviation over seeds." if len(args.seeds) > 1 else f"Seed {args.seeds[0]} alone."
     reached = statistics.fmean(facts["source"].values())
     return (
-        f"{facts['tokens']:,} tokens for each arm; pruning {args.prune} updates, {args.go_on} after it. Mean +- "
-        f"standard deviation over seeds. The source has a mean loss of {reached:.3f}. Again: "
+        f"{facts['tokens']:,} tokens for each arm; pruning {args.prune} updates, {args.go_on} after it. {over} "
+        f"The source has a mean loss of {reached:.3f}. Again: "
         f"`python benchmarks/shearing.py --root DATA --source FOLDER --output runs/shearing --seeds {listed} --prune "
         f"{args.prune} --continue {args.go_on}`; record: `benchmarks/records/{path.name}`."
     )
