@@ -101,6 +101,14 @@ def test_groups_limits_and_shots_of_the_file(tasks: Path, model: Any, tokenizer:
     assert found["tasks"]["pets"]["value"] == pytest.approx(sum(parts) / 2)
 
 
+def test_data_are_beside_the_task_also_where_its_folder_is_relative(
+    tasks: Path, model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tasks.parent)
+    found = harness.evaluate_tasks(model, tokenizer, Tasks(names=("cats",), path=tasks.name, limit=2))
+    assert found["tasks"]["cats"]["num"] == 2
+
+
 def test_names_and_data_that_are_not_there(tasks: Path, model: Any, tokenizer: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"there is no task catz in .* Did you mean cats\?"):
         harness.require_tasks(Tasks(names=("catz",), path=str(tasks)))

@@ -136,7 +136,7 @@ class _Index:
         if settings.path:
             if not Path(settings.path).is_dir():
                 raise UserError(f"tasks.path is {settings.path}, which is not a folder. Name one that holds YAML files")
-            folders = [settings.path]
+            folders = [str(Path(settings.path).resolve())]  # names of files inside are looked for from there
         self.manager = TaskManager(include_path=folders, include_defaults=False)
         missing = [one.name for one in settings.asked() if one.name not in self.manager.all_tasks]
         if missing:
