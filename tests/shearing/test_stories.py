@@ -16,7 +16,7 @@ def test_stories260k_writes_the_published_story() -> None:
     folder = shared / "models" / "stories260K"
     if not (folder / "golden.json").exists():
         pytest.skip(f"development data absent: {folder}")
-    spec = importlib.util.spec_from_file_location("llama2c", _ROOT / "examples" / "llama2c_to_hugging_face.py")
+    spec = importlib.util.spec_from_file_location("llama2c", _ROOT / "benchmarks" / "llama2c.py")
     assert spec is not None and spec.loader is not None
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)

@@ -30,10 +30,10 @@ class Args:
     to: Literal["peft", "file"] = "peft"
     """A folder for PEFT, or one small file."""
 
-    base: str = ""
+    base: Annotated[str, tyro.conf.arg(metavar="MODEL")] = ""
     """What PEFT shall say that the adapter belongs to: a folder, or a name on the Hub."""
 
-    base_output: str = ""
+    base_output: Annotated[str, tyro.conf.arg(metavar="FOLDER")] = ""
     """Write the frozen (and pruned) model without its update into this new folder, too."""
 
     json: bool = False

@@ -1,6 +1,6 @@
 """A model of llama2.c, such as stories260K, as a Hugging Face folder that recipes can begin with.
 
-    python examples/llama2c_to_hugging_face.py stories260K.bin tok512.bin stories260K
+    python benchmarks/llama2c.py stories260K.bin tok512.bin stories260K
 
 The file is "version 0" of llama2.c: seven int32 (sizes; a vocabulary above 0: the head is the embedding), then
 float32 arrays, every layer's of one kind after another. l: layers, d: hidden, m: inner, h: heads, e: size of a head.
