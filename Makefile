@@ -2,7 +2,7 @@
 # make test    all tests
 # make check   format, lint, types
 # make docs    the documentation, into site/
-# make bench   the measurements in benchmarks/
+# make bench   how fast sparse layers and steps are here, beside dense ones; the tables of docs/speed.md
 # make kernels  compile the CPU kernels again, after a change of their sources
 # make sanitize test the kernels under the address and undefined-behaviour sanitizers
 #
@@ -77,7 +77,9 @@ docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict
 
 bench: $(VENV)/.kernels
-	$(BIN)/python benchmarks/linear.py $(ARGS)
+	$(BIN)/python benchmarks/kernels.py $(ARGS)
+	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/speed_page.py
 
 kernels: $(VENV)/.base
 	$(BIN)/python -m fallow.linear.kernels

@@ -2,7 +2,8 @@
 
 import copy
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from fallow.errors import UserError
@@ -264,6 +266,22 @@ def test_the_operators_are_whole() -> None:
     torch.library.opcheck(torch.ops.fallow.sparse_linear, (x, values, *support, bias, None))
     grad = torch.randn(5, 24)
     torch.library.opcheck(torch.ops.fallow.sparse_linear_backward, (grad, x, values, *support, [True, False, True]))
+
+
+def test_compiled_and_checkpointed() -> None:
+    """One graph forward and back, and the same numbers when the forward pass is done again."""
+    torch._dynamo.reset()
+    layer = layer_of("vector:4")
+
+    def grads(compute: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        x = torch.linspace(-1, 1, 200).view(5, 40).requires_grad_()
+        return list(torch.autograd.grad(compute(x).square().sum(), [x, layer.values, layer.bias]))
+
+    plain = grads(layer)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    again = partial(checkpoint, layer, use_reentrant=False)
+    for compute in (compiled, again):
+        assert all(torch.equal(a, b) for a, b in zip(plain, grads(compute), strict=True))
 
 
 def test_operations_are_counted() -> None:
