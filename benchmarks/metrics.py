@@ -1,11 +1,12 @@
 """The metrics of generated texts: how far from the official scores, and how long they take.
 
     python benchmarks/metrics.py --data FOLDER
+    python benchmarks/metrics.py --data FOLDER --seconds
     python benchmarks/metrics.py --tables
 
 FOLDER holds outputs of systems, references and `scores.json` of the official scripts, a folder for each system. The
 tables of docs/metrics.md are written from the profiles and from the latest record; --tables writes them without
-measuring.
+measuring, --seconds measures times alone and keeps the agreement of the latest record.
 Times are processor time on one thread, without METEOR, which runs in Java.
 """
 
@@ -29,15 +30,24 @@ def main() -> None:
     """Measure, record, and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path)
+    parser.add_argument("--seconds", action="store_true")
     parser.add_argument("--tables", action="store_true")
     args = parser.parse_args()
     if args.data is not None:
-        results = {"agreement": list(agreement(args.data)), "seconds": dict(seconds(args.data))}
+        rows = latest()["agreement"] if args.seconds else list(agreement(args.data))
+        results = {"agreement": rows, "seconds": dict(seconds(args.data))}
         print(json.dumps(results["seconds"], indent=1))
         print(write_record("metrics", results, notes="processor time on one thread; METEOR in Java is not in it"))
     elif not args.tables:
         parser.error("name --data FOLDER, or --tables")
     PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def latest() -> dict[str, Any]:
+    """The results of the latest record."""
+    record = json.loads(max(RECORDS.glob("*-metrics.json")).read_text(encoding="utf-8"))
+    found: dict[str, Any] = record["results"]
+    return found
 
 
 def lines(path: Path) -> list[str]:
@@ -135,11 +145,11 @@ def timed(work: Callable[[], object]) -> float:
 
 def with_tables(page: str) -> str:
     """The page with its tables made anew."""
-    latest = json.loads(max(RECORDS.glob("*-metrics.json")).read_text(encoding="utf-8"))
+    results = latest()
     for name, table in (
         ("profiles", profile_tables()),
-        ("agreement", agreement_table(latest["results"]["agreement"])),
-        ("seconds", seconds_table(latest["results"]["seconds"])),
+        ("agreement", agreement_table(results["agreement"])),
+        ("seconds", seconds_table(results["seconds"])),
     ):
         page = re.sub(
             rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda m, t=table: m[1] + t + m[2], page, flags=re.DOTALL

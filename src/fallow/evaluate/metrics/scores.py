@@ -1,6 +1,8 @@
 """Scores of generated texts against references, equal to those of the official scripts."""
 
-from collections.abc import Callable, Mapping, Sequence
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,17 +99,18 @@ def score(
     values: dict[str, float] = {}
     parts: dict[str, Sequence[float]] = {}
     absent: dict[str, str] = {}
-    for metric in metrics:
-        if progress is not None:
-            progress(metric.key)
-        try:
-            measured = metric.compute(corpus, segments)
-        except AbsentError as reason:
-            absent[metric.key] = str(reason)
-            continue
-        values[metric.key] = measured.value
-        if segments:
-            parts |= measured.segments
+    with _without_collector():
+        for metric in metrics:
+            if progress is not None:
+                progress(metric.key)
+            try:
+                measured = metric.compute(corpus, segments)
+            except AbsentError as reason:
+                absent[metric.key] = str(reason)
+                continue
+            values[metric.key] = measured.value
+            if segments:
+                parts |= measured.segments
     return Scores(
         profile=chosen.name,
         script=chosen.script,
@@ -121,3 +124,15 @@ def score(
         num_empty=sum(not text for text in corpus.hypotheses),
         segments=parts,
     )
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Millions of small objects, none of them in a cycle: looking for cycles takes a tenth of the time."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()

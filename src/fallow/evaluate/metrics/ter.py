@@ -65,17 +65,18 @@ def edits(hypothesis: Sequence[str], reference: Sequence[str], limit: int | None
     bound = at_least(hypothesis, reference)
     search = Search(reference)
     now, shifts = list(hypothesis), 0
-    columns = search.table.columns(now)
-    distance, path = search.align(now, columns)
-    # More than the bound remains: at least one more than it with any shift, and without.
-    while distance > bound and (limit is None or shifts + bound + 1 < limit):
-        step = search.best_shift(now, columns, distance, path)
-        if step is None:
-            break
-        now, shifts = step, shifts + 1
+    while True:
         columns = search.table.columns(now)
+        distance = columns[-1][2]
+        # Where more than the bound remains, it is one more at least: by a shift, or without.
+        least = shifts + bound + (distance > bound)
+        if (limit is not None and least >= limit) or bound == distance <= BEAM:
+            return least
         distance, path = search.align(now, columns)
-    return shifts + distance
+        step = search.best_shift(now, columns, distance, path) if distance > bound else None
+        if step is None:
+            return shifts + distance
+        now, shifts = step, shifts + 1
 
 
 class Search:
