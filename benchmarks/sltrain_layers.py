@@ -38,6 +38,7 @@ GOALS = {
     ("2048x5461:512", 512): 0.6, ("2048x5461:512", 2048): 0.6, ("512x512:128", 1): 2.0, ("2048x5461:512", 1): 0.8,
 }  # fmt: skip
 DENSITY = 0.03
+NOTES = "density 0.03, fp32, one thread; other work was on the machine"
 
 
 def main() -> None:
@@ -50,13 +51,13 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     results = []
-    for text in args.shapes:
-        d_in, d_out, rank = (int(part) for part in text.replace(":", "x").split("x"))
-        dense = nn.Linear(d_in, d_out, bias=False)
-        for path in args.paths:
-            layer = layer_of(dense, d_in, d_out, rank, path)
-            kept = sum(buffer.nbytes for buffer in layer.buffers())
-            for tokens in args.tokens:
+    for tokens in args.tokens:
+        for text in args.shapes:
+            d_in, d_out, rank = (int(part) for part in text.replace(":", "x").split("x"))
+            dense = nn.Linear(d_in, d_out, bias=False)
+            for path in args.paths:
+                layer = layer_of(dense, d_in, d_out, rank, path)
+                kept = sum(buffer.nbytes for buffer in layer.buffers())
                 ratios = sorted(pair(dense, layer, tokens, d_in, d_out) for _ in range(args.pairs))
                 found = {
                     "shape": text,
@@ -71,9 +72,8 @@ def main() -> None:
                 }
                 results.append(found)
                 print(*found.values(), flush=True)
-    print(
-        write_record("sltrain-layers", results, notes="density 0.03, fp32, one thread; other work was on the machine")
-    )
+                record = write_record("sltrain-layers", results, notes=NOTES)  # whole after every line
+    print(record)
 
 
 def layer_of(dense: nn.Linear, d_in: int, d_out: int, rank: int, path: str) -> ReparamLinear:
