@@ -74,7 +74,7 @@ FOLDERS = {
     },
     "minilm": {
         "model_type": "bert", "hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6,
-        "num_attention_heads": 12, "vocab_size": 30522,
+        "num_attention_heads": 12, "vocab_size": 30522, "gradient_checkpointing": False,
     },
 }  # fmt: skip
 """Sizes of models that recipes expect in the current folder."""
