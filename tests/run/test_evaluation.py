@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from fallow.evaluate import decoders
 from fallow.evaluate.metrics import score
 from tests.run.test_damage import SHORTER
 from tests.run.tiny import results, write_recipe
+
+JUDGES = Path(__file__).parents[1] / "evaluate" / "judges.py"
 
 JUDGED = [
     *SHORTER,
@@ -178,3 +181,55 @@ def test_a_record_that_does_not_say_how_it_was_judged_is_left_alone(output: Path
         path.write_text(json.dumps(record))
     assert main(["run", str(recipe), "--output", str(again)]) == 0
     assert "evaluate" not in json.loads((again / "tune" / "stage.json").read_text())
+
+
+def longer_wins(judge: str) -> str:
+    return f"{sys.executable} {JUDGES} {judge}"
+
+
+def test_a_judge_compares_the_texts_with_another_models(output: Path, recipe: Path, tmp_path: Path) -> None:
+    again, others = tmp_path / "run", tmp_path / "others.jsonl"
+    shutil.copytree(output, again)
+    _, *lines = (output / "tune" / "texts.jsonl").read_text().splitlines()
+    ours = [json.loads(line) for line in lines]
+    theirs = [{"context": o["context"], "text": o["text"] + "!" if i % 5 else ""} for i, o in enumerate(ours)]
+    others.write_text("".join(json.dumps(row) + "\n" for row in reversed(theirs)))
+    at = "--stages.tune.evaluate.preference"
+    command = ["run", str(recipe), "--output", str(again), f"{at}.against", str(others), f"{at}.judge"]
+    assert main([*command, longer_wins("length")]) == 0
+    found = scores(again, "tune")
+    assert found["preference"]["num_judged"] == 70
+    assert found["win_rate"] == found["preference"]["win_rate"] == pytest.approx(14 / 70)
+    assert found["bleu"] == scores(output, "tune")["bleu"]
+    assert f"win rate against {others}" in (again / "tune" / "model" / "README.md").read_text()
+    [row] = results(again)["rows"]
+    assert row["win_rate"] == found["win_rate"]
+    assert main([*command, longer_wins("position")]) == 0  # another judge: judged anew
+    assert scores(again, "tune")["win_rate"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["judge", "python j.py"], "against is missing"),
+        (["max_pairs", "3"], "max_pairs has no effect without a judge"),
+        (["judge", "j", "--stages.tune.evaluate.preference.against", "pretrain"], "contexts of"),
+        (["judge", "j", "--stages.tune.evaluate.preference.against", "tune"], "against is tune, but"),
+        (["judge", "j", "--stages.tune.evaluate.preference.against", "gone.jsonl"], "gone.jsonl does not exist"),
+    ],
+)
+def test_a_comparison_that_cannot_be_is_refused_before_anything_is_made(
+    settings: list[str], message: str, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, *rest = settings
+    command = [
+        "run",
+        str(recipe),
+        "--output",
+        str(tmp_path / "run"),
+        f"--stages.tune.evaluate.preference.{first}",
+        *rest,
+    ]
+    assert main(command) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "run").exists()

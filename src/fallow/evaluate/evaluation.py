@@ -6,6 +6,7 @@ from typing import Literal
 from fallow.errors import unknown
 from fallow.evaluate.decoding import Decoding
 from fallow.evaluate.perplexity_settings import PerplexitySettings
+from fallow.evaluate.preference.settings import Preference
 from fallow.evaluate.tasks import Tasks
 
 PROFILE_NAMES = ("sacrebleu", "e2e", "webnlg2017", "webnlg2020", "dart")
@@ -28,6 +29,9 @@ class Evaluation:
 
     perplexity: PerplexitySettings = PerplexitySettings()
     """How the loss is taken. For text only."""
+
+    preference: Preference = Preference()
+    """A judge of yours compares the texts with another model's. For pairs only."""
 
     tasks: Tasks = Tasks()
     """Benchmark tasks of lm-eval that the model is asked. For causal language models."""

@@ -119,7 +119,11 @@ def _results(training: Plain, scores: Plain) -> list[tuple[str, str]]:
         rows.append(("scored by", f"{metrics.get('profile', '')}: {metrics.get('script', '')}"))
     rows += [(f"{key} is", str(text)) for key, text in metrics.get("variants", {}).items()]
     rows += [(f"{key} is absent", str(reason)) for key, reason in metrics.get("absent", {}).items()]
-    rows += [*_labels(scores, split), *_benchmarks(scores.get("benchmarks", {}))]
+    rows += [
+        *_preference(scores.get("preference", {})),
+        *_labels(scores, split),
+        *_benchmarks(scores.get("benchmarks", {})),
+    ]
     rows.append(("texts by", str(scores.get("decoding", {}).get("words", ""))))
     if scores.get("num_contexts") is not None:
         rows.append(("contexts decoded", f"{scores['num_contexts']} of {scores.get('num_contexts_total', '?')}"))
@@ -140,6 +144,13 @@ def _loss(scores: Plain, split: str) -> list[tuple[str, str]]:
         figures = f"loss {part['loss']:.4f}, perplexity {part['perplexity']:.4f}, N = {part['num_batches']}"
         rows.append((f'{name}, "N + 1" figure{split}', figures))
     return rows
+
+
+def _preference(found: Plain) -> list[tuple[str, str]]:
+    if not found:
+        return []
+    words = f"{found['win_rate']:.1%} ({found['low']:.1%} to {found['high']:.1%}, {found['num_judged']:,} pairs)"
+    return [(f"win rate against {found['against']}", words), ("judge", str(found["judge"]))]
 
 
 def _labels(scores: Plain, split: str) -> list[tuple[str, str]]:

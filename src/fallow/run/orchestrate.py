@@ -25,6 +25,7 @@ from fallow.run.judging import judge
 from fallow.run.main_first import main_first
 from fallow.run.output import UNMERGED, Output
 from fallow.run.pace import Pace, spoken
+from fallow.run.preferences import require_others
 from fallow.run.recipe import Recipe
 from fallow.run.rehearsal import rehearsal_of
 from fallow.run.results import collect
@@ -94,6 +95,8 @@ def _run(recipe: Recipe, chosen: Sequence[str], mesh: Mesh, *, restart: bool, qu
 
             require_tasks(stage.evaluate.tasks)
     output = Output(Path(recipe.output))
+    for stage in judged:
+        require_others(stage, chosen, output.folder)
     with main_first(mesh) as is_main:
         if is_main:
             output.claim(recipe, restart=restart)

@@ -96,6 +96,7 @@ class Recipe:
             raise UserError(f"{place}.model.stage is {source}, but {self._why_not(source, stage.name, earlier)}")
         data = self.datasets[stage.dataset]
         self._check_evaluation(stage, data, f"{place}.evaluate")
+        self._check_preference(stage, f"{place}.evaluate.preference", earlier)
         self._check_labels(stage, place, data)
         if stage.validation.every and not _held_out(data):
             what = {"text": "valid_share: 0.05", "pairs": "valid: FILE", "classification": "valid: [FILE]"}[data.kind]
@@ -122,7 +123,7 @@ class Recipe:
         """Settings of the other kind of data would do nothing."""
         if isinstance(data, ClassificationData) and stage.evaluate.tasks:
             raise UserError(f"{place}.tasks needs a language model, but {stage.dataset} makes a classifier. Remove it.")
-        needs = {"decoding": PairData, "profile": PairData, "perplexity": TextData}
+        needs = {"decoding": PairData, "profile": PairData, "preference": PairData, "perplexity": TextData}
         for key, kind in needs.items():
             if not isinstance(data, kind) and getattr(stage.evaluate, key) != getattr(Evaluation(), key):
                 why = "texts are generated for pairs" if kind is PairData else "only text is cut into windows"
@@ -137,6 +138,23 @@ class Recipe:
             raise UserError(
                 f"{place}.perplexity has no effect: nothing of {stage.dataset} is held out. "
                 f"Write datasets.{stage.dataset}.valid_share: 0.05, or remove it."
+            )
+
+    def _check_preference(self, stage: Stage, place: str, earlier: list[str]) -> None:
+        """Texts can be compared where both models were given the same contexts."""
+        asked = stage.evaluate.preference
+        if not asked.against or asked.is_file:
+            return
+        if asked.against not in earlier:
+            raise UserError(
+                f"{place}.against is {asked.against}, but {self._why_not(asked.against, stage.name, earlier)}"
+            )
+        other = self.stage(asked.against)
+        limits = [one.evaluate.decoding.max_contexts for one in (other, stage)]
+        if (other.dataset, limits[0]) != (stage.dataset, limits[1]):
+            raise UserError(
+                f"{place}.against is {asked.against}, which writes texts for {limits[0] or 'all'} contexts of "
+                f"{other.dataset}, but {stage.name} for {limits[1] or 'all'} of {stage.dataset}. Let them be the same."
             )
 
     def _check_moments(self, stage: Stage, place: str) -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from fallow.data.files import is_folder_of_shards
 from fallow.data.settings import ClassificationData, Data, PairData, TextSource
+from fallow.evaluate.preference.settings import Preference
 from fallow.run.recipe import Recipe
 from fallow.run.stage import Stage
 from fallow.train.settings import Checkpointing, Duration, Schedule, Validation
@@ -31,7 +32,7 @@ def _one_step(stage: Stage, data: Data) -> Stage:
     evaluate = stage.evaluate
     if isinstance(data, PairData):
         few = replace(evaluate.decoding, max_contexts=2, max_new_tokens=min(8, evaluate.decoding.max_new_tokens))
-        evaluate = replace(evaluate, decoding=few)
+        evaluate = replace(evaluate, decoding=few, preference=Preference())  # two texts are not worth a judge
     if evaluate.tasks:
         evaluate = replace(evaluate, tasks=replace(evaluate.tasks, limit=2))
     model = stage.model
