@@ -34,7 +34,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]
         env=environment,
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=1500,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
@@ -61,7 +61,16 @@ def test_one_process_continues_what_two_began(name: str, two: tuple[Path, dict[s
     alone = loop(TRAINED[name], tmp_path, Mesh())
     alone.fit()
     for (key, a), (_, b) in zip(taken.model.named_parameters(), alone.model.named_parameters(), strict=True):
+        a, b = without_noise(key, a), without_noise(key, b)
         torch.testing.assert_close(a, b, rtol=0, atol=2e-5, msg=lambda text, key=key: f"{key}: {text}")
+
+
+def without_noise(key: str, parameter: torch.Tensor) -> torch.Tensor:
+    """A key's bias adds the same to all scores of a query: its gradient is rounding, and Adam makes steps of that."""
+    if not key.endswith("c_attn.bias"):
+        return parameter
+    query, _, value = parameter.chunk(3)
+    return torch.cat([query, value])
 
 
 @names
