@@ -21,8 +21,12 @@ from record import processor, write_record
 
 from fallow.report.results import Column, cell_text
 
-COST = ("sparsity", "nonzero", "stored", "reduction", "ceiling", "bytes")
-QUALITY = ("valid_loss", "valid_perplexity", "perplexity", "bleu", "nist", "meteor", "rouge_l", "cider", "ter", "chrf")
+COST = (
+    "sparsity", "pruned", "trainable", "linear_flops_left", "nonzero", "stored", "reduction", "ceiling", "bytes"
+)  # fmt: skip
+TEXTS = ("bleu", "nist", "meteor", "rouge_l", "cider", "ter", "chrf", "win_rate")
+LABELS = ("matthews", "f1", "accuracy", "pearson", "spearman")
+QUALITY = ("valid_loss", "valid_perplexity", "perplexity", *TEXTS, *LABELS)
 SHOWN = ("arm", *COST, *QUALITY)
 """Columns of a document; the speed stays in the record, it belongs to one machine."""
 
