@@ -17,20 +17,27 @@ LLAMA = str(ROOT / "tests" / "run" / "llama_7b.yaml")
 
 
 @pytest.mark.parametrize("recipe", ["spdf-gpt3-xl", LLAMA], ids=["GPT-3 XL", "Llama 7B"])
-def test_three_seconds_of_processor_time_without_transformers(recipe: str) -> None:
+def test_little_more_than_the_import_of_torch_and_no_transformers(recipe: str) -> None:
     code = (
         "import sys; from fallow.cli.main import main; "
         f"code = main(['estimate', {recipe!r}, '--json', '--loss', '--processes', '8', '--memory', '80']); "
         "print(sorted(m for m in sys.modules if m.partition('.')[0] == 'transformers')); sys.exit(code)"
     )
+    torch_alone, _ = processor_seconds("import torch")
+    seconds, printed = processor_seconds(code)
+    assert printed.rstrip().endswith("[]")
+    assert seconds < 4 * torch_alone  # 1.5 times on a quiet machine; a model with weights would take minutes
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 1_500_000  # kilobytes: torch itself, and no weights
+
+
+def processor_seconds(code: str) -> tuple[float, str]:
+    """Processor time of a new Python that runs ``code``, and what it printed."""
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.rstrip().endswith("[]")
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3.0
-    assert after.ru_maxrss < 1_500_000  # kilobytes: torch itself, and no weights
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stdout
 
 
 def test_json_alone_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
