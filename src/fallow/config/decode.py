@@ -242,7 +242,10 @@ def _union(args: tuple[Any, ...], value: Any, place: Place) -> Any:
             return decode(arg, value, place)
         except UserError as error:
             last = error
-    raise last
+    if exact or not all(arg in _NOUNS or typing.get_origin(arg) is typing.Literal for arg in rest):
+        raise last
+    words = [_NOUNS.get(arg) or " or ".join(map(str, typing.get_args(arg))) for arg in rest]
+    raise UserError(f"{place} is {kind_of(value)}, but it must be {' or '.join(words)}.")
 
 
 _NOUNS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}

@@ -26,6 +26,7 @@ from fallow.pruning import Pruned
 from fallow.run import moments, sources
 from fallow.run.cutting import Reshape, copy_kept, cutter
 from fallow.run.heads import head_of
+from fallow.run.looking import batches_of, cost_of_looking, told_cost
 from fallow.run.main_first import main_first
 from fallow.run.output import UNMERGED, Output
 from fallow.run.paths import settle_paths
@@ -116,6 +117,9 @@ def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) 
         objective=head.objective(stage.label_smoothing),
         start=_start(bench, stage, model),
     )
+    looking = cost_of_looking(stage, splits.valid, loop.plan, mixture.tokens_per_batch, flops)
+    if line := told_cost(stage, splits.valid, loop.plan, looking):
+        bench.say(f"  {line}")
     fitted = loop.fit()
     if not fitted.finished:
         raise StoppedBySignal(f"stage {stage.name} is saved at step {fitted.steps}; the same command continues there.")
@@ -136,6 +140,7 @@ def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) 
         "flops_executed": flops.training_executed * num_tokens,
         "memory": memory.to_dict(),
         "processes": mesh.world,
+        "validation_cost": looking,
         **({"method": told} if told else {}),
     }
     if shares := mixture.proportions.state_dict():
@@ -283,7 +288,7 @@ def _validation(
         model,
         splits.valid,
         batch_size=stage.batch.micro,
-        max_batches=stage.validation.max_batches,
+        max_batches=batches_of(stage),
         mesh=mesh,
     )
 

@@ -10,6 +10,8 @@ from fallow.train.optimizers.settings import Optimizer
 
 _KINDS = ("cosine", "linear", "constant")
 _ENDLESS = float("inf")
+_PAPER = 500
+"""Sequences of each domain in the released validation set of Sheared LLaMA."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -191,7 +193,11 @@ class Validation:
     """Stop after this many validations in a row without a new best one. 0 for never."""
 
     max_batches: int = 0
-    """Use at most this many batches of each held-out set. 0 for all."""
+    """Use at most this many batches of each held-out set. 0 for all, or what `sequences` says."""
+
+    sequences: int | Literal["paper"] = 0
+    """Use at most this many sequences of each held-out set, in whole batches of `micro`; `paper` for the 500 of Sheared
+    LLaMA. 0 for all, or for 64 where a mixture follows the losses."""
 
     first: bool = False
     """Validate before the first step, too: shows the model that the stage begins with, and lets a mixture that follows
@@ -202,15 +208,29 @@ class Validation:
             raise UserError(f"keep: {unknown('choice', self.keep, ('last', 'best'))}")
         if self.by not in ("loss", "score"):
             raise UserError(f"by: {unknown('choice', self.by, ('loss', 'score'))}")
-        for name, value in (("patience", self.patience), ("max_batches", self.max_batches)):
+        if isinstance(self.sequences, str) and self.sequences != "paper":
+            raise UserError(f"sequences: {unknown('choice', self.sequences, ('paper',))}")
+        counts = (("patience", self.patience), ("max_batches", self.max_batches), ("sequences", self.num_sequences))
+        for name, value in counts:
             if value < 0:
                 raise UserError(f"{name} is {value}, but it must be at least 0.")
+        if self.max_batches and self.sequences:
+            raise UserError("max_batches and sequences both say how much is looked at. Remove one of them.")
         for name, asked in (("keep", self.keep == "best"), ("patience", self.patience > 0)):
             if asked and not self.every:
                 raise UserError(
                     f"{name} is {getattr(self, name)}, which has no effect with one validation at the end. "
                     "Write every, such as every: {steps: 100}."
                 )
+
+    @property
+    def num_sequences(self) -> int:
+        """`sequences` as a number.
+
+        >>> Validation(sequences="paper").num_sequences
+        500
+        """
+        return _PAPER if isinstance(self.sequences, str) else self.sequences
 
     def cost(self, metrics: Mapping[str, float]) -> float:
         """What one validation measured as a number that is better when it is smaller.
