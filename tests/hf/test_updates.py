@@ -115,6 +115,29 @@ def test_adapters_of_other_bases_and_kinds_are_refused(tmp_path: Path) -> None:
         to_peft(tiny("opt"), tmp_path / "nothing")
 
 
+def test_a_lora_that_names_another_base_needs_a_word(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Equal shapes, and other weights: only the name that PEFT noted can tell."""
+    for name in ("trained-on", "another", "copies/trained-on"):
+        tiny("gpt2").save_pretrained(tmp_path / name)
+    base = fallow.load(tmp_path / "trained-on")
+    config = peft.LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True)
+    peft.get_peft_model(base, config).save_pretrained(tmp_path / "adapter")
+    command = ["import", str(tmp_path / "adapter"), "--base"]
+    assert main([*command, str(tmp_path / "trained-on"), "--output", str(tmp_path / "a")]) == 0
+    assert main([*command, str(tmp_path / "another"), "--output", str(tmp_path / "b")]) == 2
+    assert "was made for the base" in (said := capsys.readouterr().err) and "write --renamed" in said
+    assert main([*command, str(tmp_path / "another"), "--output", str(tmp_path / "b"), "--renamed"]) == 0
+    with pytest.raises(UserError, match="another name"):  # both folders are here, and they are two
+        fallow.from_peft(fallow.load(tmp_path / "copies/trained-on"), tmp_path / "adapter")
+    settings = json.loads((tmp_path / "adapter/adapter_config.json").read_text())
+    (tmp_path / "adapter/adapter_config.json").write_text(
+        json.dumps({**settings, "base_model_name_or_path": "someone/trained-on"})
+    )
+    fallow.from_peft(fallow.load(tmp_path / "copies/trained-on"), tmp_path / "adapter")  # of the Hub, and a copy here
+    with pytest.raises(UserError, match="for the base someone/trained-on, and this model is"):
+        fallow.from_peft(fallow.load(tmp_path / "another"), tmp_path / "adapter")
+
+
 @pytest.mark.parametrize("family", ["gpt2", "llama", "bert classifier"])
 def test_one_small_file_holds_the_whole_update(family: str, tmp_path: Path) -> None:
     model = tuned(family).float()

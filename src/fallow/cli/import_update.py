@@ -12,11 +12,13 @@ class Args:
     """Put a LoRA of PEFT, or an update of fallow export --to file, on the model that it was made for.
 
     The result is a model with its update apart. A stage of a recipe that begins with it (model: {path: FOLDER}) tunes
-    the factors on, or prunes by them; fallow merge makes a stock model of it. Nothing of another base is taken: names
-    and shapes are compared for PEFT, a checksum of the weights for files.
+    the factors on, or prunes by them; fallow merge makes a stock model of it. Nothing of another base is taken: what
+    fallow wrote knows its base by a checksum of the weights; of other adapters layers, shapes and the name of the base
+    are compared.
 
     Examples:
       fallow import adapter --base gpt2-folder --output start
+      fallow import adapter --base copy-of-gpt2 --output start --renamed
       fallow import update.safetensors --base gpt2-folder --output start
     """
 
@@ -28,6 +30,9 @@ class Args:
 
     output: Annotated[str, tyro.conf.arg(metavar="FOLDER")]
     """Where the model goes; a new or empty folder."""
+
+    renamed: bool = False
+    """Take --base for the base of the adapter although PEFT noted another name: a copy in another folder."""
 
     json: bool = False
     """Print what was read as JSON."""
@@ -55,10 +60,12 @@ def run(args: Args) -> int:
         raise UserError(f"{base} is not a folder")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target} is there already and not empty. Use another --output")
+    if args.renamed and source.is_file():
+        raise UserError(f"--renamed has no effect with {source}, which knows its base by a checksum. Leave it out")
     if is_unmerged(base):
         raise UserError(f"{base} holds a model that is not merged. Write its base with fallow export --base-output")
     model = load(base)
-    method = load_update(model, source) if source.is_file() else from_peft(model, source)
+    method = load_update(model, source) if source.is_file() else from_peft(model, source, renamed=args.renamed)
     save(model, target)
     for path in base.glob("*token*"):
         if not (target / path.name).exists():

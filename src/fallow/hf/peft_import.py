@@ -22,8 +22,13 @@ _PLAIN = {"use_dora": False, "bias": "none", "use_qalora": False, "lora_bias": F
 """Settings of PEFT's LoRA that change what it computes, and the value that ours can take over."""
 
 
-def from_peft(model: nn.Module, folder: str | Path, *, method: Method | None = None, seed: int = 0) -> Method:
+def from_peft(
+    model: nn.Module, folder: str | Path, *, method: Method | None = None, seed: int = 0, renamed: bool = False
+) -> Method:
     """Convert a stock model by LoRA or DSEE, with the factors of a PEFT LoRA; returns the method.
+
+    The model has to be the one that the adapter was trained on. Adapters that fallow wrote know it by a checksum of its
+    weights; of others the name that PEFT has noted is compared with the name that the model was loaded by.
 
     Args:
         model: the base that the adapter was trained on, stock; changed in place.
@@ -31,16 +36,29 @@ def from_peft(model: nn.Module, folder: str | Path, *, method: Method | None = N
         method: `LoRA` or `DSEE` of the adapter's rank, which decides dropout, entries and what is trained. By default a
             LoRA of the adapter's own rank and scale.
         seed: names what is drawn, such as the entries of DSEE.
+        renamed: take the model for the adapter's base although it has another name, such as a copy in another folder.
 
     Raises:
-        UserError: no LoRA in that folder, one of another base (by names and shapes, and by a checksum if fallow wrote
-            it), one with settings that ours does not have, or another rank, scale or set of layers than the method's.
+        UserError: no LoRA in that folder, one of another base (by layers and shapes, and by a checksum or by name), one
+            with settings that ours does not have, or another rank, scale or set of layers than the method's.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from transformers import GPT2Config, GPT2LMHeadModel
+    >>> from fallow.hf.peft_export import base_model, to_peft
+    >>> model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=32, vocab_size=50))
+    >>> report = convert(model, "lora", rank=2)
+    >>> with TemporaryDirectory() as folder:
+    ...     num = to_peft(model, folder)
+    ...     from_peft(base_model(model), folder).rank
+    4
     """
     path = Path(folder)
     config = _config(path)
     tensors, base = _tensors(path / WEIGHTS_FILE)
     pairs = _pairs(tensors, path)
     _check_base(model, pairs, path, base)
+    if not base and not renamed:
+        _check_name(model, str(config.get("base_model_name_or_path") or ""), path)
     rank, alpha = _rank_and_alpha(config, pairs, path)
     if method is None:
         method = LoRA(rank=rank, alpha=alpha, modules=(), dropout=float(config.get("lora_dropout") or 0.0))
@@ -125,6 +143,25 @@ def _check_base(model: nn.Module, pairs: dict[str, tuple[Tensor, Tensor]], path:
             f"{path} was made for another base: the weights of its layers have another checksum. Give the model that "
             "was tuned (pruned, if it was)"
         )
+
+
+def _check_name(model: Any, there: str, path: Path) -> None:
+    """Whether the name of the base that PEFT noted is that of the model, where both are known."""
+    here = str(getattr(model, "name_or_path", "") or "")
+    if not there or not here or _same_place(there, here):
+        return
+    raise UserError(
+        f"{path} was made for the base {there}, and this model is {here}. Give that base; or, if this is the same "
+        "model under another name, write --renamed (in Python: renamed=True)"
+    )
+
+
+def _same_place(there: str, here: str) -> bool:
+    """One folder, or a name on the Hub and a copy of it that is called the same."""
+    if Path(there).exists() and Path(here).exists():
+        return Path(there).resolve() == Path(here).resolve()
+    owner, _, name = there.rpartition("/")
+    return there == here or ("/" not in owner and not Path(there).is_absolute() and name == Path(here).name)
 
 
 def _rank_and_alpha(config: dict[str, Any], pairs: dict[str, tuple[Tensor, Tensor]], path: Path) -> tuple[int, float]:

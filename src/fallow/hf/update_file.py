@@ -72,6 +72,15 @@ def load_update(model: nn.Module, file: str | Path) -> Method:
 
     Raises:
         UserError: no such file, a damaged one, or one that was made for another base.
+
+    >>> import copy, tempfile
+    >>> from transformers import GPT2Config, GPT2LMHeadModel
+    >>> model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=32, vocab_size=50))
+    >>> stock, report = copy.deepcopy(model), convert(model, "dsee", rank=2, entries=4)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     size = save_update(model, folder + "/update.safetensors")
+    ...     load_update(stock, folder + "/update.safetensors").entries
+    4
     """
     path = Path(file)
     known, tensors = _read(path)
