@@ -10,10 +10,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import fallow
+from fallow.config import flatten
 from fallow.methods import method_of
+from fallow.shearing.kept import KEPT_FILE
 from fallow.train import Mesh, Schedule
+from tests.conformance.sheared import lines_of, shear, write_text
 from tests.conformance.table import TRAINED
 from tests.conformance.test_methods import absent
 from tests.conformance.training import STEPS, loop, losses, rates
@@ -116,3 +120,23 @@ def test_accumulation_changes_nothing_but_rounding(name: str, tmp_path: Path) ->
     method = method_of(TRAINED[name].method, **TRAINED[name].settings)
     ended = TRAINED[name].rate * Schedule().factor(STEPS - 1, STEPS, 2) * method.rate_factor(STEPS - 1)
     assert len(curves[0]) == STEPS and curves[0][-1] == pytest.approx(ended)
+
+
+def test_a_sheared_recipe_on_two_processes_is_that_of_one(two: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    """Gates, multipliers, shares that follow the losses, the cut, and moments that are cut and handed on."""
+    write_text(tmp_path)
+    shear(tmp_path, "alone")
+    one, both = tmp_path / "alone", two[0] / "sheared"
+    for stage in ("prune", "continue"):
+        for a, b in zip(lines_of(one, stage), lines_of(both, stage), strict=True):
+            assert a.pop("tokens") == b.pop("tokens")
+            assert flatten(a) == pytest.approx(flatten(b), abs=1e-4)
+    for a, b in zip(*(lines_of(folder, "prune", "method.jsonl") for folder in (one, both)), strict=True):
+        verdicts = a.pop("verdict"), b.pop("verdict")
+        assert flatten(a) == pytest.approx(flatten(b), abs=1e-4), verdicts
+    for file in (f"prune/model/{KEPT_FILE}", "continue/model/model.safetensors"):
+        alone, shared = (load_file(folder / file) for folder in (one, both))
+        for key, tensor in alone.items():
+            torch.testing.assert_close(
+                shared[key], tensor, rtol=0, atol=1e-5, msg=lambda text, key=key: f"{key}: {text}"
+            )

@@ -29,6 +29,7 @@ from fallow.train import (
 )
 from fallow.train.callbacks import JsonLog
 from tests.conformance.families import VOCABULARY, tiny
+from tests.conformance.sheared import shear, write_text
 from tests.conformance.table import TRAINED, Row
 
 STEPS = 20
@@ -122,7 +123,10 @@ def main(folder: Path) -> None:
     if mesh.is_main:
         (folder / "seen.json").write_text(json.dumps(seen))
     mesh.barrier()
-    mesh.close()
+    if mesh.is_main:
+        write_text(folder)
+    mesh.barrier()
+    shear(folder, "sheared")  # leaves the group
 
 
 if __name__ == "__main__":

@@ -5,14 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import AutoModelForCausalLM
 
 from fallow.errors import UserError
 from fallow.run.configs import config_of
 from fallow.run.estimate import Question, estimate_recipe
 from fallow.run.orchestrate import run_recipe
+from fallow.run.output import Output
 from fallow.run.recipe import Recipe, load
 from fallow.shearing.kept import KEPT_FILE, Kept
+from fallow.train import Mesh, storage
+from fallow.train.callbacks import Console
+from tests.conformance.sheared import recipe_at as following
+from tests.conformance.sheared import write_text
 from tests.run.tiny import write_recipe
 
 RECIPE = """
@@ -112,23 +118,43 @@ def test_what_is_estimated_is_what_was_trained(finished: tuple[Path, dict[str, A
     assert config_of(recipe, recipe.stage("continue"))["hidden_size"] == 16
 
 
-def test_a_run_that_is_broken_off_comes_to_the_same_gates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fallow.train.callbacks import Console
+def last_checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """All that is in it but the time: numbers, and tensors."""
+    path = max((folder / "checkpoints").iterdir())
+    state = storage.read_json(path / "state.json")
+    assert path.name == "step-000024" and state.pop("seconds") > 0 and state["result"].pop("seconds") > 0
+    del state["result"]["tokens_per_second"]
+    tensors = {name: torch.empty(size, dtype=kind) for name, (size, kind) in storage.describe_tensors(path).items()}
+    storage.read_tensors(path, tensors, Mesh())
+    return state, tensors
+
+
+def test_a_run_that_is_broken_off_comes_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gates, multipliers, their moments, shares of the mixture, cursors, generators, and what is written of them."""
 
     def crash(self: Any, loop: Any, record: Any) -> None:
-        if loop.method.name == "shear" and record.step == 5 and not crashed:
+        if record.step == 18 and not crashed:
             crashed.append(True)
             raise InterruptedError
 
-    crashed: list[bool] = []
-    path = recipe_at(tmp_path)
-    straight = load(path, [("output", str(tmp_path / "straight"))])
-    run_recipe(straight, only=["prune"], json=True)
-    broken = load(path, [("output", str(tmp_path / "broken"))])
+    crashed = [True]
     monkeypatch.setattr(Console, "on_step", crash)
+    monkeypatch.setattr(Output, "tidy", lambda self, folder: None)  # keeps the checkpoints
+    write_text(tmp_path)
+    straight, broken = (following(tmp_path, name) for name in ("straight", "broken"))
+    run_recipe(straight, only=["prune"], json=True)
+    crashed.clear()
     with pytest.raises(InterruptedError):
         run_recipe(broken, only=["prune"], json=True)
+    assert (tmp_path / "broken/prune/checkpoints/step-000015").is_dir()
     run_recipe(broken, only=["prune"], json=True)
+    one, other = (last_checkpoint(tmp_path / name / "prune") for name in ("straight", "broken"))
+    assert one[0] == other[0]
+    assert set(one[0]["mixture"]["shares"]) == set(one[0]["mixture"]["sources"]) == {"a", "b"} and one[0]["generators"]
+    assert one[1].keys() == other[1].keys()
+    assert {"gates.log_alpha.inner", "gates.linear.hidden"} <= {name.removeprefix("model.") for name in one[1]}
+    for name, tensor in one[1].items():
+        assert torch.equal(tensor, other[1][name]), name
     for name in ("model/model.safetensors", f"model/{KEPT_FILE}", "method.jsonl", "log.jsonl"):
         assert (tmp_path / "straight/prune" / name).read_bytes() == (tmp_path / "broken/prune" / name).read_bytes()
 
