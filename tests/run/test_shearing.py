@@ -192,22 +192,67 @@ CONVERGES = """{name: shear, to: *target, warmup: 4, preset: reachable, until: c
     method: {name: dense}"""
 
 
-def test_converged_gates_are_cut_and_the_optimizer_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from safetensors.torch import load_file
+def cut_by_hand(full: dict[str, torch.Tensor], kept: Kept, power: int) -> dict[str, torch.Tensor]:
+    """Moments of a llama with heads of size 8, tensor by tensor, divided by the gates that the weights took up."""
 
+    def parts(numbers: torch.Tensor) -> torch.Tensor:
+        return (numbers[:, None] * 8 + torch.arange(8)).flatten()
+
+    channels, gates_d = kept.hidden_d, kept.hidden_gates_d**power
+    found = {
+        "model.embed_tokens.weight": full["model.embed_tokens.weight"][:, channels],
+        "lm_head.weight": full["lm_head.weight"][:, channels],
+        "model.norm.weight": full["model.norm.weight"][channels] / gates_d,
+    }
+    for new, old in enumerate(kept.layers):
+        layer = {k.partition(f"layers.{old}.")[2]: t for k, t in full.items() if f"layers.{old}." in k}
+        queries, keys, units = parts(kept.heads_lh[new]), parts(kept.kv_heads_lk[new]), kept.inner_lm[new]
+        written = gates_d[:, None] * kept.layer_gates_l[new] ** power
+        heads = kept.head_gates_lh[new].repeat_interleave(8) ** power
+        layer = {
+            "self_attn.q_proj.weight": layer["self_attn.q_proj.weight"][queries][:, channels],
+            "self_attn.k_proj.weight": layer["self_attn.k_proj.weight"][keys][:, channels],
+            "self_attn.v_proj.weight": layer["self_attn.v_proj.weight"][keys][:, channels],
+            "self_attn.o_proj.weight": layer["self_attn.o_proj.weight"][channels][:, queries] / written / heads,
+            "mlp.gate_proj.weight": layer["mlp.gate_proj.weight"][units][:, channels],
+            "mlp.up_proj.weight": layer["mlp.up_proj.weight"][units][:, channels],
+            "mlp.down_proj.weight": layer["mlp.down_proj.weight"][channels][:, units]
+            / written
+            / kept.inner_gates_lm[new] ** power,
+            "input_layernorm.weight": layer["input_layernorm.weight"][channels] / gates_d,
+            "post_attention_layernorm.weight": layer["post_attention_layernorm.weight"][channels] / gates_d,
+        }
+        found |= {f"model.layers.{new}.{key}": moment for key, moment in layer.items()}
+    return found
+
+
+def test_converged_gates_are_cut_and_the_optimizer_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from fallow.run.moments import FILE
     from fallow.train.loop import Loop
 
-    seen = {}
-    fit = Loop.fit
+    seen, before, after = {}, {}, {}
+    fit, step = Loop.fit, Loop.step
+
+    def moments_of(loop: Loop) -> dict[str, dict[str, torch.Tensor]]:
+        state = {
+            name: loop.optimizer.state[p] for name, p in loop.model.named_parameters() if p in loop.optimizer.state
+        }
+        return {key: {name: of[key].clone() for name, of in state.items()} for key in ("exp_avg", "exp_avg_sq", "step")}
 
     def spy(self: Loop) -> Any:
         found = fit(self)
+        before[self.folder.name] = moments_of(self)
         steps = {float(state["step"]) for state in self.optimizer.state.values()}
         seen[self.folder.name] = (found.steps, found.stopped, max(steps))
         return found
 
+    def first(self: Loop) -> Any:
+        if self.num_steps_done == 0:
+            after[self.folder.name] = moments_of(self)
+        return step(self)
+
     monkeypatch.setattr(Loop, "fit", spy)
+    monkeypatch.setattr(Loop, "step", first)
     # a size limit that noise cannot miss: what is tested is that the stage ends, and with what the next one begins
     monkeypatch.setattr("fallow.shearing.diagnostics.SHARE", 1.0)
     monkeypatch.setattr("fallow.shearing.diagnostics.MARGIN", -1.0)
@@ -218,13 +263,17 @@ def test_converged_gates_are_cut_and_the_optimizer_goes_on(tmp_path: Path, monke
     assert pruned < 200 and pruned % 10 == 0 and seen["prune"][1] == "early"
     assert results["stages"]["prune"]["training"]["method"]["converged"]
     assert seen["go-on"] == (8, "budget", pruned + 8)
-    saved = load_file(tmp_path / "out" / "prune" / FILE)
-    weights = load_file(tmp_path / "out" / "prune" / "model" / "model.safetensors")
-    assert {name: t.shape for name, t in weights.items()}.items() <= {
-        name.removeprefix("exp_avg."): t.shape for name, t in saved.items()
-    }.items()
-    assert float(saved["step"]) == pruned
-    assert all(bool((t >= 0).all()) for name, t in saved.items() if name.startswith("exp_avg_sq."))
+    assert (tmp_path / "out" / "prune" / FILE).is_file()
+    assert all(not of for of in after["pretrain"].values()) and not after["prune"]["step"]  # these begin with nothing
+    kept = Kept.load(tmp_path / "out" / "prune" / "model" / KEPT_FILE)
+    assert len(kept.layers) == 1 and kept.kv_heads_lk.shape == (1, 2) and kept.heads_lh.shape == (1, 2)
+    assert {float(steps) for steps in after["go-on"]["step"].values()} == {pruned}
+    for key, power in (("exp_avg", 1), ("exp_avg_sq", 2)):
+        expected = cut_by_hand(before["prune"][key], kept, power)
+        assert after["go-on"][key].keys() == expected.keys()
+        for name, moment in expected.items():
+            assert float(moment.abs().max()) > 0
+            torch.testing.assert_close(after["go-on"][key][name], moment, rtol=1e-5, atol=0, msg=f"{key} of {name}")
 
 
 @pytest.mark.parametrize(
