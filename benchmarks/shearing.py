@@ -3,6 +3,7 @@
     python benchmarks/shearing.py --root DATA --source runs/shear-stories/source/model --output runs/shearing
     python benchmarks/shearing.py ... --seeds 0 1 2 --prune 200 --continue 75 --update docs/shearing.md
     python benchmarks/shearing.py ... --split 100 200 400      how many updates prune, of the same number of tokens
+                                                               (the paper's Table 5); no other arms, a table of its own
     python benchmarks/shearing.py ... --summary                of what is finished; nothing is trained
 
 The source is one model for all seeds. Seeds differ in the gates' noise, the order of the data, what is cut at random
@@ -24,10 +25,10 @@ from seeds import update
 from fallow.run.orchestrate import run_recipe
 from fallow.run.recipe import Recipe, load
 from fallow.run.stage import Stage
-from fallow.train.settings import Schedule
+from fallow.train.settings import Duration, Schedule
 
 ARMS = ("continue", "continue-fixed", "taylor", "random", "scratch")
-MARK = "shear-stories"
+MARK, SPLIT = "shear-stories", "shear-split"
 
 
 def main() -> None:
@@ -39,26 +40,47 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--prune", type=int, default=320, help="updates of pruning, 8 sequences each")
     parser.add_argument("--continue", dest="go_on", type=int, default=200, help="updates after it, 32 sequences each")
-    parser.add_argument("--split", nargs="*", type=int, default=[], help="updates of pruning to compare, on seed 0")
+    parser.add_argument("--split", nargs="*", type=int, default=[], help="updates of pruning to compare")
     parser.add_argument("--arms", nargs="+", default=list(ARMS))
     parser.add_argument("--summary", action="store_true")
     parser.add_argument("--update", nargs="*", default=[], help="documents whose table is replaced")
     args = parser.parse_args()
     quarters = args.prune + 4 * args.go_on
     source = domains(train(args, 0, ["source"], args.prune, args.go_on, "source"), "source")
+    facts = {"tokens": quarters * 8 * 128, "source": source}
+    if args.split:
+        mark, text = SPLIT, compare_splits(args, facts)
+    else:
+        mark, text = MARK, compare_arms(args, facts)
+    print(text)
+    for document in args.update:
+        update(Path(document), mark, text)
+
+
+def compare_arms(args: argparse.Namespace, facts: dict[str, Any]) -> str:
+    """Each arm over the seeds: a record, and a table with what it is."""
+    source = facts["source"]
     runs = [train(args, seed, args.arms, args.prune, args.go_on, f"seed-{seed}") for seed in args.seeds]
     rows = [row(arm, [stages for stages in runs if arm in stages], source) for arm in args.arms]
     rows = [found for found in rows if found["seeds"]]
-    splits = []
-    for steps in args.split:
-        stages = train(args, 0, ["continue"], steps, (quarters - steps) // 4, f"split-{steps}")
-        splits.append({"prune": steps, "continue": (quarters - steps) // 4, **losses(stages, source)})
-    facts = {"tokens": quarters * 8 * 128, "prune": args.prune, "continue": args.go_on, "source": source}
-    path = write_record(MARK, [facts, {"arms": rows}, {"splits": splits}], notes="one source for all seeds")
-    text = f"{table(rows)}\n\n{split_table(splits)}\n\n{caption(args, facts, path)}"
-    print(text)
-    for document in args.update:
-        update(Path(document), MARK, text)
+    facts |= {"prune": args.prune, "continue": args.go_on}
+    path = write_record(MARK, [facts, {"arms": rows}], notes="one source for all seeds")
+    return f"{table(rows)}\n\n{caption(args, facts, path, f'--prune {args.prune} --continue {args.go_on}')}"
+
+
+def compare_splits(args: argparse.Namespace, facts: dict[str, Any]) -> str:
+    """As many tokens, more or fewer of them for pruning: a record, and a table with what it is."""
+    quarters, splits = args.prune + 4 * args.go_on, []
+    for prune in args.split:
+        if prune % 4 != args.prune % 4 or not 0 < prune < quarters:
+            raise SystemExit(f"--split {prune}: {quarters} eighths of a batch cannot be shared out like that")
+        go_on = (quarters - prune) // 4
+        runs = [train(args, seed, ["continue"], prune, go_on, f"split-{prune}-seed-{seed}") for seed in args.seeds]
+        found = row("continue", [stages for stages in runs if "continue" in stages], facts["source"])
+        splits.append({**found, "prune": prune, "continue": go_on})
+    path = write_record(SPLIT, [facts, {"splits": splits}], notes="one source for all seeds")
+    flags = f"--prune {args.prune} --continue {args.go_on} --split {' '.join(map(str, args.split))}"
+    return f"{split_table(splits)}\n\n{caption(args, facts, path, flags)}"
 
 
 def train(args: argparse.Namespace, seed: int, arms: Sequence[str], prune: int, go_on: int, name: str) -> Any:
@@ -96,16 +118,19 @@ def derived(args: argparse.Namespace, seed: int, prune: int, go_on: int) -> Reci
             mixture = replace(mixture, references=replace(mixture.references, stage="", path=args.source))
         stage = replace(stage, model=model, mixture=mixture)
         if stage.name == "prune":
-            stage = with_steps(replace(stage, method=replace(stage.method, warmup=prune // 4)), prune)  # type: ignore[call-arg]
+            stage = replace(stage, method=replace(stage.method, warmup=prune // 4))  # type: ignore[call-arg]
+            steps = prune
         else:
-            stage = with_steps(stage, go_on if stage.name.startswith("continue") else (prune + 4 * go_on) // 4)
-        stages.append(stage)
+            steps = go_on if stage.name.startswith("continue") else (prune + 4 * go_on) // 4
+        stages.append(with_steps(stage, steps))
     return replace(recipe, stages=tuple(stages))
 
 
 def with_steps(stage: Stage, steps: int) -> Stage:
-    """The stage with another budget."""
-    return replace(stage, budget=replace(stage.budget, steps=steps))
+    """The stage with another budget, and the warm-up of its rate at most a fifth of it."""
+    warmup = min(stage.schedule.warmup.steps, steps // 5)
+    schedule = replace(stage.schedule, warmup=Duration(steps=warmup))
+    return replace(stage, budget=Duration(steps=steps), schedule=schedule)
 
 
 def domains(stages: Any, name: str) -> dict[str, float]:
@@ -133,7 +158,7 @@ def row(arm: str, runs: Sequence[Any], source: dict[str, float]) -> dict[str, An
     found = [losses(stages, source, arm) for stages in runs]
     means = {
         key: (statistics.fmean(f[key] for f in found), statistics.stdev(f[key] for f in found) if len(found) > 1 else 0)
-        for key in (("loss", "gap", "spread", "largest") if found else ())
+        for key in (KEYS if found else ())
     }
     return {"arm": arm, "seeds": len(found), **means, "runs": found}
 
@@ -163,24 +188,35 @@ KEYS = ("loss", "gap", "spread", "largest")
 
 def split_table(splits: Sequence[dict[str, Any]]) -> str:
     """Markdown: the split of equal tokens, as in the paper's Table 5."""
-    if not splits:
-        return ""
-    lines = ["| updates of pruning (1,024 tokens) | updates after it (4,096) | loss as pruned | loss in the end |",
-             "| ---: | ---: | ---: | ---: |"]  # fmt: skip
-    lines += [f"| {s['prune']} | {s['continue']} | {s['before']:.3f} | {s['loss']:.3f} |" for s in splits]
+    lines = ["| updates of pruning | updates after it | loss as pruned (nats) | loss in the end (nats) | gates |",
+             "| ---: | ---: | ---: | ---: | --- |"]  # fmt: skip
+    for found in splits:
+        cells = [spread([run[key] for run in found["runs"]]) for key in ("before", "loss")]
+        verdicts = [str(run["verdict"]).partition(",")[0] for run in found["runs"]]
+        counted = ", ".join(f"{verdicts.count(v)} x {v}" for v in dict.fromkeys(verdicts))
+        said = verdicts[0] if len(set(verdicts)) == 1 else counted
+        lines.append(f"| {found['prune']} | {found['continue']} | {' | '.join(cells)} | {said} |")
     return "\n".join(lines)
 
 
-def caption(args: argparse.Namespace, facts: dict[str, Any], path: Path) -> str:
-    """What the tables are, and how to get them again."""
+def spread(values: Sequence[float]) -> str:
+    """Mean, and with several values their standard deviation."""
+    off = f" +- {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.3f}{off}"
+
+
+def caption(args: argparse.Namespace, facts: dict[str, Any], path: Path, flags: str) -> str:
+    """What a table is, and how to get it again."""
     listed = " ".join(map(str, args.seeds))
     over = "Mean +- standard deviation over seeds." if len(args.seeds) > 1 else f"Seed {args.seeds[0]} alone."
+    parts = f"pruning {args.prune} updates, {args.go_on} after it" if "prune" in facts else (
+        "an update of pruning has 1,024 of them, one after it 4,096"
+    )  # fmt: skip
     reached = statistics.fmean(facts["source"].values())
     return (
-        f"{facts['tokens']:,} tokens for each arm; pruning {args.prune} updates, {args.go_on} after it. {over} "
-        f"The source has a mean loss of {reached:.3f}. Again: "
-        f"`python benchmarks/shearing.py --root DATA --source FOLDER --output runs/shearing --seeds {listed} --prune "
-        f"{args.prune} --continue {args.go_on}`; record: `benchmarks/records/{path.name}`."
+        f"{facts['tokens']:,} tokens for each row; {parts}. {over} The source has a mean loss of {reached:.3f}. Again: "
+        f"`python benchmarks/shearing.py --root DATA --source FOLDER --output runs/shearing --seeds {listed} {flags}`; "
+        f"record: `benchmarks/records/{path.name}`."
     )
 
 
