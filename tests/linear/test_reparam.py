@@ -13,7 +13,7 @@ from fallow.linear.kernels.library import missing
 from fallow.linear.paths import PATHS
 from fallow.random import Key
 from fallow.supports import Uniform
-from tests.paths import paths
+from tests.paths import every_path
 
 COMBINATIONS = {
     "sparse": {"density": 0.25},
@@ -56,7 +56,7 @@ def reference(layer: ReparamLinear, x: Tensor) -> Tensor:
     return y if layer.bias is None else y + layer.bias
 
 
-@paths
+@every_path
 @pytest.mark.parametrize("terms", COMBINATIONS.values(), ids=COMBINATIONS)
 def test_outputs_and_gradients_equal_autograd_in_float64(path: str, terms: dict) -> None:
     layer = make(24, 40, path, **terms).double()
@@ -98,7 +98,7 @@ def test_odd_sizes(d_out: int, d_in: int, tokens: int, density: float, path: str
         torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
 
 
-@paths
+@every_path
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_gradients_of_gradients(path: str, dtype: torch.dtype) -> None:
     """In float32 the kernels act, where there are any."""
@@ -114,7 +114,7 @@ def test_gradients_of_gradients(path: str, dtype: torch.dtype) -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-9 if dtype is torch.float64 else 1e-3, atol=1e-3)
 
 
-@paths
+@every_path
 def test_functions_of_torch_transform_it(path: str) -> None:
     """Gradients of each sample, as torch.func gives them."""
     layer = make(10, 14, path, rank=3, density=0.3)
@@ -131,7 +131,7 @@ def test_functions_of_torch_transform_it(path: str) -> None:
             torch.testing.assert_close(found[name][number], parameter.grad, rtol=1e-4, atol=1e-4)
 
 
-@paths
+@every_path
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 def test_nothing_dense_is_kept_for_backward(path: str, compiled: bool) -> None:
     layer = make(96, 160, path, density=0.25, rank=4)
@@ -149,7 +149,7 @@ def test_nothing_dense_is_kept_for_backward(path: str, compiled: bool) -> None:
     torch.testing.assert_close(gradient, layer.values.grad, rtol=1e-4, atol=1e-4)
 
 
-@paths
+@every_path
 def test_autocast_acts_as_on_a_stock_layer(path: str) -> None:
     layer = make(32, 48, path, density=0.5)
     stock = layer.merge()
@@ -162,7 +162,7 @@ def test_autocast_acts_as_on_a_stock_layer(path: str) -> None:
     assert layer.values.grad.dtype == torch.float32
 
 
-@paths
+@every_path
 def test_checkpointing_changes_nothing(path: str) -> None:
     layer = make(16, 24, path, density=0.3, rank=2)
     x = torch.randn(4, 24, requires_grad=True)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from fallow.accounting.sketch import Layer, Sketch
+from fallow.linear.paths import DENSE_PATHS
 
 _KEEPS_INPUT = ("silu", "swish", "gelu", "gelu_pytorch_tanh", "gelu_python", "tanh", "sigmoid")
 """Activations that save one tensor: what goes in."""
@@ -218,7 +219,7 @@ def _copied(layer: Layer, path: str) -> int:
     """Entries of a matrix that are copied to bfloat16 and kept."""
     if layer.terms is None or (layer.terms.low_rank is None and layer.terms.sparse is None):
         return layer.size
-    if path == "materialise":
+    if path in DENSE_PATHS:
         return 0
     factors = 0 if layer.terms.low_rank is None else layer.terms.low_rank.num_entries(layer.site.shape)
     return factors + (0 if layer.terms.base is None else layer.size)

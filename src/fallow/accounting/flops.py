@@ -9,6 +9,7 @@ from fallow.accounting.anatomy import LinearLayer, linear_layers, sees_one_posit
 from fallow.accounting.backward import Numbers, Passed, needs_backward, saved
 from fallow.errors import UserError
 from fallow.linear.cut import HEADS
+from fallow.linear.paths import DENSE_PATHS
 from fallow.linear.reparam import ReparamLinear
 
 TRAINING = 3
@@ -190,9 +191,9 @@ def numbers(layer: LinearLayer, as_executed: bool = False) -> Numbers:
 
     Args:
         layer: stock or converted.
-        as_executed: what the layer's path multiplies each token by, instead of what exists. `materialise` builds W once
-            a pass and multiplies all of it; building is not counted, since all tokens of the pass share it. The other
-            paths multiply by the terms.
+        as_executed: what the layer's path multiplies each token by, instead of what exists. `materialise` and `fused`
+            build W once a pass and multiply all of it; building is not counted, since all tokens of the pass share it.
+            The other paths multiply by the terms.
     """
     module = layer.module
     if not isinstance(module, ReparamLinear):
@@ -201,7 +202,7 @@ def numbers(layer: LinearLayer, as_executed: bool = False) -> Numbers:
     terms = (module.base, module.low_rank_a, module.low_rank_b, module.values)
     base, a, b, values = (0 if term is None else term.numel() for term in terms)
     trains = [term is not None and term.requires_grad for term in terms]
-    if as_executed and module.path == "materialise":
+    if as_executed and module.path in DENSE_PATHS:
         return Numbers(base=layer.size, trains_base=any(trains))
     if module.base is not None and not as_executed:
         base = _exist(module.base)

@@ -200,6 +200,8 @@ def path_bytes(layer: Layer, tokens: int, narrow: int, path: str) -> int:
     `materialise` holds the matrix twice while it is built (scatter makes a new one), beside the 64-bit positions of its
     entries; while positions are computed there are three such lists. In backward the matrix gives way to its gradient.
 
+    `fused` holds W and then its gradient, each once, and that of the entries.
+
     `sparse` and `factored` hold what the compiled kernels work in, and under bf16 the input, its gradient and that of
     the output in fp32; with factors also what they give. Without kernels `factored` holds pieces of entries x tokens,
     three at a time, beside the transposed input and output, and `sparse` is `materialise`.
@@ -223,6 +225,8 @@ def path_bytes(layer: Layer, tokens: int, narrow: int, path: str) -> int:
             2 * structure_bytes(layer.terms, layer.site.shape) if path in LEAN_PATHS else 0
         )  # while it is copied, twice
         return scratch_bytes(layer.terms, layer.site.shape, tokens) + made + factors + wide
+    if path == "fused":
+        return matrix + 4 * entries
     if path in ("materialise", "sparse"):
         if layer.terms.sparse is None and layer.terms.low_rank is None:
             return 0

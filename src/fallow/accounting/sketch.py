@@ -15,7 +15,7 @@ from fallow.accounting.shapes import Weight, linear_sites_of, weights_of
 from fallow.conversion import match_targets
 from fallow.linear import Site, Terms
 from fallow.linear.kernels.library import library
-from fallow.linear.paths import KERNEL_PATHS, LEAN_PATHS, path_of
+from fallow.linear.paths import DENSE_PATHS, KERNEL_PATHS, LEAN_PATHS, path_of
 from fallow.linear.planner import structure_bytes, usual
 from fallow.methods import Method
 from fallow.random import Key
@@ -100,7 +100,7 @@ class Layer:
         d_out, d_in = self.site.shape
         low_rank, at = self.terms.low_rank, self.weight.module
         trains = [f"{at}.{term}" in trained for term in ("base", "low_rank_a", "low_rank_b", "values")]
-        if path == "materialise":
+        if path in DENSE_PATHS:
             return Numbers(base=self.size, trains_base=any(trains))
         a = b = 0
         if low_rank is not None:

@@ -3,6 +3,7 @@
 Shapes: t = tokens, o = d_out, i = d_in, r = rank, n = number of sparse entries.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -59,22 +60,48 @@ class _Materialise(torch.autograd.Function):
                 a_ri=None if operands.a_ri is None else _after(operands.a_ri, grad_to),
                 values_n=None if operands.values_n is None else _after(operands.values_n, grad_to),
             )
-        needs_x, _, needs_base, needs_a, needs_b, _, needs_values, *_ = ctx.needs_input_grad
-        grad_x = grad_to @ assemble(operands, x_ti.dtype) if needs_x else None
-        grad_base = grad_a = grad_b = grad_values = None
-        if needs_base or needs_a or needs_b or needs_values:
-            grad_oi = grad_to.t() @ x_ti
-            if needs_values and operands.values_n is not None:
-                grad_values = grad_oi.reshape(-1)[operands.flat()].to(operands.values_n.dtype)
-            if operands.a_ri is not None and operands.b_or is not None:
-                a_ri, b_or = operands.a_ri, operands.b_or
-                if needs_a:
-                    grad_a = (operands.scale * (b_or.t().to(grad_oi.dtype) @ grad_oi)).to(a_ri.dtype)
-                if needs_b:
-                    grad_b = (operands.scale * (grad_oi @ a_ri.t().to(grad_oi.dtype))).to(b_or.dtype)
-            if needs_base and operands.base_oi is not None:
-                grad_base = grad_oi.to(operands.base_oi.dtype)
-        return grad_x, None, grad_base, grad_a, grad_b, None, grad_values, None, None, None, None, None
+        return gradients(grad_to, x_ti, operands, ctx.needs_input_grad)
+
+
+def _plainly_at_support(grad_oi: Tensor, operands: Operands) -> Tensor:
+    assert operands.values_n is not None
+    return grad_oi.reshape(-1)[operands.flat()].to(operands.values_n.dtype)
+
+
+def gradients(
+    grad_to: Tensor,
+    x_ti: Tensor,
+    operands: Operands,
+    needs: Sequence[bool],
+    build: Callable[[Operands, torch.dtype], Tensor] = assemble,
+    at_support: Callable[[Tensor, Operands], Tensor] = _plainly_at_support,
+) -> tuple[Tensor | None, ...]:
+    """The gradients of x and of each operand, by one dense product for x and one for all terms of W.
+
+    Args:
+        grad_to: of the output.
+        x_ti: as in forward.
+        operands: widened.
+        needs: for x and each operand, whether its gradient is wanted.
+        build: makes W; by default of plain operations, which can be differentiated again.
+        at_support: takes the entries of the dense gradient.
+    """
+    needs_x, _, needs_base, needs_a, needs_b, _, needs_values, *rest = needs
+    grad_x = grad_to @ build(operands, x_ti.dtype) if needs_x else None
+    grad_base = grad_a = grad_b = grad_values = None
+    if needs_base or needs_a or needs_b or needs_values:
+        grad_oi = grad_to.t() @ x_ti
+        if needs_values and operands.values_n is not None:
+            grad_values = at_support(grad_oi, operands)
+        if operands.a_ri is not None and operands.b_or is not None:
+            a_ri, b_or = operands.a_ri, operands.b_or
+            if needs_a:
+                grad_a = (operands.scale * (b_or.t().to(grad_oi.dtype) @ grad_oi)).to(a_ri.dtype)
+            if needs_b:
+                grad_b = (operands.scale * (grad_oi @ a_ri.t().to(grad_oi.dtype))).to(b_or.dtype)
+        if needs_base and operands.base_oi is not None:
+            grad_base = grad_oi.to(operands.base_oi.dtype)
+    return grad_x, None, grad_base, grad_a, grad_b, None, grad_values, *(None for _ in rest)
 
 
 @torch.library.custom_op("fallow::after", mutates_args=())
