@@ -1,8 +1,8 @@
 """Triton: a weight built from its terms in one pass, and the entries of a gradient taken at the support.
 
 Names of pointers: `pointers` and `columns` are those of the support, `begin` and `end` bound the entries of a row.
-Offsets are 64-bit, since a weight may have more than 2^31 entries. Parameters have no types but `constexpr`: Triton
-would look for them among its own.
+Offsets are 64-bit, since a weight may have more than 2^31 entries. A pointer is a `tl.tensor`, too: Triton
+knows no types but its own.
 """
 
 import triton
@@ -10,7 +10,7 @@ import triton.language as tl
 
 
 @triton.jit
-def add_product(total, left, right, PRECISION: tl.constexpr):
+def add_product(total: tl.tensor, left: tl.tensor, right: tl.tensor, PRECISION: tl.constexpr) -> tl.tensor:
     """Total + left @ right, summed in fp32; see `available.precision`."""
     if PRECISION == "widen":
         return tl.dot(left.to(tl.float32), right.to(tl.float32), total, input_precision="ieee")
@@ -19,7 +19,7 @@ def add_product(total, left, right, PRECISION: tl.constexpr):
 
 
 @triton.jit
-def column_at(columns, at, there, NARROW: tl.constexpr):
+def column_at(columns: tl.tensor, at: tl.tensor, there: tl.tensor, NARROW: tl.constexpr) -> tl.tensor:
     """Column of the entries `at`; 16-bit columns come as signed numbers."""
     column = tl.load(columns + at, mask=there, other=0).to(tl.int32)
     if NARROW:
@@ -28,7 +28,9 @@ def column_at(columns, at, there, NARROW: tl.constexpr):
 
 
 @triton.jit
-def first_from(columns, low, high, wanted, STEPS: tl.constexpr, NARROW: tl.constexpr):
+def first_from(
+    columns: tl.tensor, low: tl.tensor, high: tl.tensor, wanted: tl.tensor, STEPS: tl.constexpr, NARROW: tl.constexpr
+) -> tl.tensor:
     """For each row the first entry in [low, high) whose column is at least `wanted`: a binary search."""
     for _ in range(STEPS):
         middle = (low + high) // 2
@@ -41,17 +43,17 @@ def first_from(columns, low, high, wanted, STEPS: tl.constexpr, NARROW: tl.const
 
 @triton.jit
 def build_rows(
-    weight,
-    base,
-    values,
-    pointers,
-    columns,
-    d_in,
+    weight: tl.tensor,
+    base: tl.tensor,
+    values: tl.tensor,
+    pointers: tl.tensor,
+    columns: tl.tensor,
+    d_in: tl.tensor,
     HAS_BASE: tl.constexpr,
     NARROW: tl.constexpr,
     FILL: tl.constexpr,
     CHUNK: tl.constexpr,
-):
+) -> None:
     """A program a row: the base or zeros, then the row's entries, which lie side by side."""
     row = tl.program_id(0)
     out = weight + row.to(tl.int64) * d_in
@@ -77,17 +79,17 @@ def build_rows(
 
 @triton.jit
 def build_tiles(
-    weight,
-    base,
-    a,
-    b,
-    values,
-    pointers,
-    columns,
-    d_out,
-    d_in,
-    rank,
-    scale,
+    weight: tl.tensor,
+    base: tl.tensor,
+    a: tl.tensor,
+    b: tl.tensor,
+    values: tl.tensor,
+    pointers: tl.tensor,
+    columns: tl.tensor,
+    d_out: tl.tensor,
+    d_in: tl.tensor,
+    rank: tl.tensor,
+    scale: tl.tensor,
     HAS_BASE: tl.constexpr,
     HAS_VALUES: tl.constexpr,
     NARROW: tl.constexpr,
@@ -97,7 +99,7 @@ def build_tiles(
     RANK: tl.constexpr,
     CHUNK: tl.constexpr,
     PRECISION: tl.constexpr,
-):
+) -> None:
     """A program a tile: scale B A by the tensor cores, the base, and in the epilogue the entries inside the tile."""
     tiles = tl.cdiv(d_in, COLUMNS)
     row = (tl.program_id(0) // tiles).to(tl.int64) * ROWS + tl.arange(0, ROWS)
@@ -139,7 +141,15 @@ def build_tiles(
 
 
 @triton.jit
-def take_rows(found, weight, pointers, columns, d_in, NARROW: tl.constexpr, CHUNK: tl.constexpr):
+def take_rows(
+    found: tl.tensor,
+    weight: tl.tensor,
+    pointers: tl.tensor,
+    columns: tl.tensor,
+    d_in: tl.tensor,
+    NARROW: tl.constexpr,
+    CHUNK: tl.constexpr,
+) -> None:
     """A program a row: the entries of a dense matrix at the support, written side by side."""
     row = tl.program_id(0)
     begin = tl.load(pointers + row).to(tl.int64)
