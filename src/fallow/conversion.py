@@ -177,6 +177,8 @@ def convert(
     chosen = match_targets(model, sites, targets)
     _refuse_shared(model, chosen)
     plan = method.plan(chosen, Key(seed))
+    if targets and not plan:
+        raise UserError(f"targets has no effect with method {method.name}, which converts no layer. Remove it")
     plan = {
         name: terms.with_support((supports or {}).get(name), (fisher or {}).get(name)) for name, terms in plan.items()
     }
@@ -227,14 +229,22 @@ def merge(model: nn.Module, *, zeros: Zeros = "fill") -> nn.Module:
         model: converted.
         zeros: `keep` projects the update onto the entries that are not zero. The model stays sparse, and its outputs
             differ by what is left out; a warning says how much that is.
+
+    Raises:
+        UserError: what the method trained is no part of the weights, such as a prefix; nothing is changed then.
     """
+    record: Record | None = getattr(model, RECORD, None)
+    if record is not None and not record.method.merges:
+        raise UserError(
+            f"what method {record.method.name} trained is no part of the weights and cannot be merged: the model is "
+            "used as it is (fallow.load, fallow generate, fallow evaluate), or with PEFT"
+        )
     if (filled := filling(model)).entries:
         log.warning(filled.warning(zeros))
     for name, layer in reparam_layers(model).items():
         merged = layer.merge(zeros)
         merged.train(layer.training)
         _replace(model, name, merged)
-    record: Record | None = getattr(model, RECORD, None)
     if record is not None:
         for name, parameter in model.named_parameters():
             if name in record.frozen:

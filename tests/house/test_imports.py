@@ -12,7 +12,7 @@ LAYERS = [
     {"pruning", "skeleton"},
     {"conversion", "counting"},
     {"methods"},
-    {"shearing"},
+    {"shearing", "tuners"},
     {"linear"},
     {"supports"},
 ]

@@ -8,11 +8,12 @@ from torch import nn
 
 from fallow.linear.inputs import is_linear, site_of
 from fallow.linear.reparam import ReparamLinear
+from fallow.tuners.prefix import NAME as PREFIX
 
 GROUPS = ("embeddings", "attention", "mlp", "norms", "head", "other")
 """Where a parameter can belong; `attention` and `mlp` are inside the blocks, `other` is whatever is left."""
 
-_ONE_POSITION = ("pooler", "classifier", "score")
+_ONE_POSITION = ("pooler", "classifier", "score", PREFIX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def linear_layers(model: nn.Module) -> list[LinearLayer]:
 
 
 def sees_one_position(name: str) -> bool:
-    """Whether a layer is applied once a sequence, not at every token: poolers and classifiers."""
+    """Whether a layer is applied once a sequence or more rarely, not at every token: poolers, classifiers, a prefix."""
     return any(word in part for part in name.split(".") for word in _ONE_POSITION)
 
 

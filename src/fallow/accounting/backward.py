@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fallow.linear.roles import is_beside
+from fallow.tuners.prefix import NAME as PREFIX
 
 _FIRST = ("input_layernorm", "self_attn_layer_norm", "post_attention_layernorm")
 """Norms that some families list at the end of a block, though a token meets them before its layers."""
@@ -44,6 +45,8 @@ class Passed:
     def of(cls, parameters: Iterable[tuple[str, bool]]) -> "Passed":
         """From (name, whether it is trained) in the order of the model."""
         modules: dict[str, bool] = {}
+        # A prefix enters with the keys of the first block: all that comes behind it is passed by its gradient.
+        parameters = sorted(parameters, key=lambda parameter: not parameter[0].startswith(f"{PREFIX}."))
         for name, is_trained in parameters:
             module = name.rpartition(".")[0]
             modules[module] = modules.get(module, False) or is_trained

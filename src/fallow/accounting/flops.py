@@ -11,6 +11,7 @@ from fallow.errors import UserError
 from fallow.linear.cut import HEADS
 from fallow.linear.paths import DENSE_PATHS
 from fallow.linear.reparam import ReparamLinear
+from fallow.tuners.prefix import prefix_of
 
 TRAINING = 3
 """Forward plus backward over forward: the gradients of inputs and of weights cost as much as the forward pass each."""
@@ -164,7 +165,9 @@ def count_flops(model: nn.Module, context: int) -> Flops:
     cut: dict[str, list[int]] = getattr(model, HEADS, {})
     groups = heads // (getattr(config, "num_key_value_heads", None) or heads)
     by_layer = [groups * len(units) for units in cut.values()] or [heads] * num_layers
-    attention, softmax = 4 * width * context, 3 * context  # of one head
+    prefix = prefix_of(model)
+    seen = context + (prefix.length if prefix is not None else 0)
+    attention, softmax = 4 * width * seen, 3 * seen  # of one head
     exist = {layer.name: numbers(layer) for layer in blocks + others}
     done = {layer.name: numbers(layer, as_executed=True) for layer in blocks + others}
     passed = Passed.of((name, p.requires_grad) for name, p in model.named_parameters(remove_duplicate=False))

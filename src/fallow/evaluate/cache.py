@@ -29,6 +29,9 @@ class BeamLayer(DynamicLayer):  # type: ignore[misc]
             self.keys, self.values = self._grown(key_states), self._grown(value_states)
             return key_states, value_states
         start = self.keys.shape[-2]
+        if key_states.shape[-2] > 1:  # a prompt behind a prefix
+            self.prompt = start + key_states.shape[-2]
+            self.keys, self.values = self._grown(self.keys), self._grown(self.values)
         self.keys, self.values = (
             self._extended(self.keys, start, key_states),
             self._extended(self.values, start, value_states),

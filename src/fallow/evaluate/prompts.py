@@ -5,6 +5,7 @@ from typing import Any
 
 from fallow.errors import UserError
 from fallow.evaluate.decoding import Decoding
+from fallow.tuners.prefix import prefix_of
 
 
 def encode_context(tokenizer: Any, context: str) -> list[int]:
@@ -32,12 +33,14 @@ def check_vocabulary(model: Any, tokenizer: Any) -> None:
 def positions_of(model: Any) -> int:
     """How many tokens of a sequence the model has positions for; 0 when its config does not say.
 
-    RoBERTa begins to count behind its padding: of 514 rows, 512 are positions of tokens.
+    RoBERTa begins to count behind its padding: of 514 rows, 512 are positions of tokens. Virtual tokens of a prefix
+    take positions, too.
     """
     rows = int(getattr(model.config, "max_position_embeddings", 0) or 0)
     tables = (part for name, part in model.named_modules() if name.endswith("embeddings.position_embeddings"))
     skipped = next((int(part.padding_idx) + 1 for part in tables if part.padding_idx is not None), 0)
-    return rows - skipped if rows else 0
+    prefix = prefix_of(model)
+    return rows - skipped - (prefix.length if prefix is not None else 0) if rows else 0
 
 
 def batches(prompts: Sequence[Sequence[int]], decoding: Decoding, positions: int) -> Iterator[tuple[list[int], int]]:

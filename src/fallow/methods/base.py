@@ -44,6 +44,11 @@ class Method(ABC):
     """Whether its update is kept apart from the weight after training, for a stage that prunes by it or tunes it on."""
 
     @property
+    def merges(self) -> bool:
+        """Whether merging gives a stock model with the same outputs; otherwise a stage ends unmerged."""
+        return True
+
+    @property
     def needs_gradients(self) -> bool:
         """Whether supports are chosen by gradients on the data, so that these have to be taken before converting."""
         return False

@@ -13,6 +13,7 @@ from fallow.methods.dense import Dense
 from fallow.methods.dsee import DSEE
 from fallow.methods.lora import LoRA
 from fallow.methods.lowrank import LowRank
+from fallow.methods.peft import Peft
 from fallow.methods.relora import ReLoRA
 from fallow.methods.shear import Shear
 from fallow.methods.sltrain import SLTrain
@@ -29,6 +30,7 @@ registry: dict[str, type[Method]] = {
     "dsee": DSEE,
     "bitfit": BitFit,
     "top": Top,
+    "peft": Peft,
     "shear": Shear,
     "cofi": CoFi,
 }

@@ -318,7 +318,7 @@ def _write_model(bench: Bench, stage: Stage, model: Any, stage_folder: Path, lay
         folder.mkdir(parents=True, exist_ok=True)
         copy_kept(stage_folder)
         stage.method.write(model, folder)
-        if filling(model).zeros:
+        if filling(model).zeros or not stage.method.merges:
             save(model, folder)
         else:
             if stage.method.goes_on:

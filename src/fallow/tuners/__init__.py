@@ -1,0 +1,1 @@
+"""What PEFT puts beside the weights of a frozen model: a prefix of keys and values, or vectors that scale."""
