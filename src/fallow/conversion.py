@@ -208,8 +208,8 @@ def convert(
     kept, outside = f"method {method.name} keeps it", "not a target" if targets else "outside the blocks"
     left = tuple((name, kept if name in chosen else outside) for name in sites if name not in plan)
     left += tuple((name, f"{len(p)} matrices in one tensor") for name, p in model.named_parameters() if p.ndim == 3)
-    frozen = _freeze(model, method)
     beside = method.attach(model, Key(seed))
+    frozen = _freeze(model, method)
     if plan or beside:
         setattr(model, RECORD, Record(method, targets, seed, "" if path == MEASURE else path, frozen))
         guard(model)
@@ -234,11 +234,7 @@ def merge(model: nn.Module, *, zeros: Zeros = "fill") -> nn.Module:
         UserError: what the method trained is no part of the weights, such as a prefix; nothing is changed then.
     """
     record: Record | None = getattr(model, RECORD, None)
-    if record is not None and not record.method.merges:
-        raise UserError(
-            f"what method {record.method.name} trained is no part of the weights and cannot be merged: the model is "
-            "used as it is (fallow.load, fallow generate, fallow evaluate), or with PEFT"
-        )
+    refuse_merging(model)
     if (filled := filling(model)).entries:
         log.warning(filled.warning(zeros))
     for name, layer in reparam_layers(model).items():
@@ -255,6 +251,26 @@ def merge(model: nn.Module, *, zeros: Zeros = "fill") -> nn.Module:
                 vars(model).pop(name, None)
         record.method.detach(model)
     return model
+
+
+def can_merge(model: nn.Module) -> bool:
+    """Whether there is a stock model with the same outputs: what was trained is part of its weights."""
+    record: Record | None = getattr(model, RECORD, None)
+    return record is None or record.method.merges
+
+
+def refuse_merging(model: nn.Module) -> None:
+    """Stop where `can_merge` says no.
+
+    Raises:
+        UserError: names the method, and what can be done instead.
+    """
+    if not can_merge(model):
+        raise UserError(
+            f"what method {getattr(model, RECORD).method.name} trained is no part of the weights and cannot be merged: "
+            "the model is used as it is (fallow.load, fallow generate, fallow evaluate), or with PEFT by the folder "
+            "adapter in its own"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The table of methods: every row passes the battery in `test_methods.py`, and most that in `test_training.py`."""
 
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,9 @@ class Row:
 
     queries_and_values: bool = False
     """Whether these two alone are converted, instead of every layer of the blocks."""
+
+    merges: bool = True
+    """Whether what is trained can become part of the weights."""
 
     rate: float = 1e-3
     """Learning rate at which 20 steps make the loss smaller, and at which rounding does not grow."""
@@ -53,5 +57,8 @@ SHEARED = {
 }
 """Methods that leave a smaller model: what they have in common with the others is how they train."""
 
-TRAINED = {name: row for name, row in ROWS.items() if row.trains} | SHEARED
+BESIDE = {"peft": Row("peft", {"kind": "prefix", "tokens": 4, "hidden": 16}, merges=False, rate=1e-2)}
+"""Methods that train nothing in the weights, where the library that they come from is installed."""
+
+TRAINED = {name: row for name, row in ROWS.items() if row.trains} | SHEARED | (BESIDE if find_spec("peft") else {})
 """Those that are trained on one process and on two, and interrupted."""

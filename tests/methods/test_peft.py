@@ -8,13 +8,16 @@ from torch import nn
 
 import fallow
 from fallow.accounting.flops import count_flops
+from fallow.accounting.parameters import count_parameters
+from fallow.accounting.sketch import sketch_of
 from fallow.errors import UserError
 from fallow.evaluate.beam import beam_search
 from fallow.evaluate.decoding import Decoding
 from fallow.evaluate.prompts import positions_of
+from fallow.hf.export import export
 from fallow.methods import method_of
 from fallow.train.recompute import recompute_activations
-from tests.conformance.families import tiny, tokens
+from tests.conformance.families import CONFIGS, tiny, tokens
 
 peft = pytest.importorskip("peft")
 
@@ -64,6 +67,8 @@ def test_stock_peft_gives_the_same_from_the_folder(family: str, kind: str, tmp_p
     assert logits(fallow.load(tmp_path / "kept")).equal(expected)
     if kind == "ia3":
         names = dict(tiny(family).named_parameters()).keys()
+        export(model, tmp_path / "merged")
+        torch.testing.assert_close(logits(fallow.load(tmp_path / "merged")), expected, rtol=0, atol=1e-5)
         torch.testing.assert_close(logits(fallow.merge(model)), expected, rtol=0, atol=1e-5)
         assert dict(model.named_parameters()).keys() == names and all(p.requires_grad for p in model.parameters())
     else:
@@ -116,6 +121,17 @@ def test_only_what_is_beside_the_model_is_trained_and_counted() -> None:
     assert {name.split(".")[0] for name in trained if "ia3" not in name} == {"classifier"}
     decayed = method_of("peft", kind="ia3").decayed(classifier)
     assert "classifier.weight" in decayed and not any("ia3" in name for name in decayed)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.parametrize("kind", ["prefix", "p_tuning_v2"])
+def test_estimates_know_the_prefix(family: str, kind: str) -> None:
+    sketch = sketch_of(CONFIGS[family], method_of("peft", **SETTINGS[kind]))
+    with torch.device("meta"):
+        made = fallow.folder.build(CONFIGS[family])
+        fallow.convert(made, "peft", **SETTINGS[kind])
+    assert {t.name: t.shape for t in sketch.tensors} == {n: tuple(p.shape) for n, p in made.named_parameters()}
+    assert sketch.parameters() == count_parameters(made) and sketch.flops(24) == count_flops(made, 24)
 
 
 def test_what_makes_no_sense_is_refused() -> None:

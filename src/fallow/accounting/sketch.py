@@ -20,6 +20,7 @@ from fallow.linear.planner import structure_bytes, usual
 from fallow.methods import Method
 from fallow.random import Key
 from fallow.supports import Support
+from fallow.tuners.prefix import NAME as PREFIX
 
 _ARCHITECTURES = {
     "gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM",
@@ -27,6 +28,9 @@ _ARCHITECTURES = {
     "gpt_neox": "GPTNeoXForCausalLM", "opt": "OPTForCausalLM", "bert": "BertLMHeadModel",
     "roberta": "RobertaForCausalLM",
 }  # fmt: skip
+VIRTUAL_TOKENS = f"{PREFIX}.encoder.embedding.weight"
+"""The tensor of a prefix whose rows are its virtual tokens."""
+
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
 
 
@@ -41,6 +45,8 @@ class Tensor:
 
     block: int | None
     trainable: bool = True
+    beside: bool = False
+    """Whether it belongs to no weight of the model."""
 
     @property
     def numel(self) -> int:
@@ -219,6 +225,9 @@ class Sketch:
                 group.positions += weight.numel
                 group.nonzero += weight.numel if layer is None else layer.nnz
         for tensor in self.tensors:
+            if tensor.beside:
+                groups[tensor.part].positions += tensor.numel
+                groups[tensor.part].nonzero += tensor.numel
             groups[tensor.part].stored += tensor.numel
             groups[tensor.part].trainable += tensor.numel if tensor.trainable else 0
         return Parameters(groups=groups)
@@ -230,7 +239,8 @@ class Sketch:
         converted = [layer for layer in blocks if layer.terms is not None]
         size = sum(layer.size for layer in converted)
         s, trained = self.sizes, self.trained
-        attention, softmax = 4 * s.heads * s.head_size * context, 3 * s.heads * context
+        seen = context + next((t.shape[0] for t in self.tensors if t.name == VIRTUAL_TOKENS), 0)
+        attention, softmax = 4 * s.heads * s.head_size * seen, 3 * s.heads * seen
         passed = Passed.of(self._passed(trained))
         products = [layer.weight.module for layer in blocks if layer.weight.part == "attention"]
         needless = 2 * (attention + softmax) * needs_backward(products, passed).count(False)
@@ -258,6 +268,7 @@ class Sketch:
         return frozenset(own | tied)
 
     def _passed(self, trained: Collection[str]) -> Iterator[tuple[str, bool]]:
+        yield from ((tensor.name, tensor.trainable) for tensor in self.tensors if tensor.beside)
         inside = {layer.weight.name: layer for layer in self.converted}
         for weight in self.weights:
             names = [t.name for t in inside[weight.name].tensors()] if weight.name in inside else [weight.name]
@@ -306,12 +317,15 @@ def sketch_of(
             tensors += layer.tensors()
         elif not weight.tied:
             tensors.append(Tensor(weight.name, weight.shape, weight.part, weight.block))
+    sizes = dimensions_of(config)
+    for name, shape in method.adds(sizes.num_blocks, sizes.kv_heads * sizes.head_size).items():
+        tensors.append(Tensor(name, shape, "embeddings" if name == VIRTUAL_TOKENS else "other", None, beside=True))
     trained = method.trained([tensor.name for tensor in tensors])
     tensors = [replace(tensor, trainable=tensor.trainable and tensor.name in trained) for tensor in tensors]
     return Sketch(
         config=config,
         values=complete(config),
-        sizes=dimensions_of(config),
+        sizes=sizes,
         weights=weights,
         layers=tuple(layers.values()),
         tensors=tuple(tensors),

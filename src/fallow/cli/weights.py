@@ -27,11 +27,13 @@ def settle(model: Any, choice: Weights, device: Any) -> Any:
     Raises:
         UserError: `apart`, and the model is merged already.
     """
-    from fallow.conversion import merge
+    from fallow.conversion import can_merge, merge
     from fallow.counting import count
     from fallow.methods.base import reparam_layers
 
     layers = list(reparam_layers(model).values())
+    if choice != "merged" and not can_merge(model):
+        return model.to(device)
     if not layers:
         if choice == "apart":
             raise UserError("--weights is apart, but this model is merged: its weights are whole. Remove it")

@@ -29,7 +29,7 @@ def model_card(recipe: Plain, stage: Plain, record: Plain) -> str:
         _section("Parameters and cost", _cost(training)),
         _section("Data", _data(stage, record.get("data", {}))),
         _section("Results", _results(training, scores)),
-        _use(scores),
+        _use(scores, unmerged=bool(record.get("unmerged"))),
     ]
     return "\n".join(part for part in parts if part)
 
@@ -175,7 +175,9 @@ def _benchmarks(found: Plain) -> list[tuple[str, str]]:
     return [*rows, ("tasks by", str(found["harness"]))] if rows else []
 
 
-def _use(scores: Plain) -> str:
+def _use(scores: Plain, *, unmerged: bool) -> str:
+    if unmerged:
+        return _USE_UNMERGED
     if scores.get("task"):
         return _USE_LABELS
     # A model tuned on pairs expects the end token between context and text, as in training.
@@ -193,6 +195,22 @@ tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoModelForCausalLM.from_pretrained(folder)
 inputs = tokenizer({prompt}, return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=64)[0]))
+```
+"""
+
+
+_USE_UNMERGED = """\
+## Use
+
+This model is not merged, and `from_pretrained` does not load it. With fallow it is used like any other:
+
+```python
+import fallow
+from transformers import AutoTokenizer
+
+folder = "."  # the folder of this file
+model, tokenizer = fallow.load(folder), AutoTokenizer.from_pretrained(folder)
+print(model(**tokenizer("...", return_tensors="pt")).logits)
 ```
 """
 

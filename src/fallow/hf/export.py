@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fallow.conversion import RECORD, filling, merge
+from fallow.conversion import RECORD, filling, merge, refuse_merging
 from fallow.counting import Counts, count
 from fallow.files import refuse_full_disk
 from fallow.folder import save
 from fallow.linear import ReparamLinear
 from fallow.linear.cut import HEADS
 from fallow.linear.reparam import Zeros
+from fallow.methods.base import reparam_layers
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +39,8 @@ def export(
 
     The folder loads with `from_pretrained`: standard names, `model.safetensors` or several files with their index, the
     configuration and the settings of generation. Beside the converted model, memory holds one file's worth of tensors
-    and one dense weight. Models whose names or tensors transformers rearranges on disk, and those with heads cut out,
-    are merged in memory instead.
+    and one dense weight. Models whose names or tensors transformers rearranges on disk, those with heads cut out, and
+    those with something beside their layers are merged in memory instead.
 
     Args:
         model: converted; a Hugging Face model.
@@ -50,9 +51,14 @@ def export(
 
     Returns:
         What the merged model holds.
+
+    Raises:
+        UserError: what was trained is no part of the weights.
     """
+    refuse_merging(model)
     path, stock = Path(folder), _as_any(model)
-    if getattr(model, RECORD, None) is None or getattr(model, HEADS, None) is not None or not _is_plain(model):
+    is_stock, beside = getattr(model, RECORD, None) is None, not reparam_layers(model)
+    if is_stock or beside or getattr(model, HEADS, None) is not None or not _is_plain(model):
         save(merge(model, zeros=zeros), path)
         return count(model)
     if (filled := filling(model)).entries:

@@ -124,7 +124,8 @@ def updated_layers(model: nn.Module) -> dict[str, ReparamLinear]:
     if not found:
         raise UserError(
             f"this {type(model).__name__} has no update beside its weights. Give a model converted by lora or dsee "
-            "that is not merged, such as the folder unmerged of a stage"
+            "that is not merged, such as the folder unmerged of a stage. What method peft trained lies in the folder "
+            "adapter of its model"
         )
     return found
 

@@ -6,6 +6,7 @@ from fallow.methods.dense import Dense
 from fallow.methods.dsee import DSEE
 from fallow.methods.lora import LoRA
 from fallow.methods.lowrank import LowRank
+from fallow.methods.peft import Peft
 from fallow.methods.registry import method_of, registry
 from fallow.methods.relora import ReLoRA
 from fallow.methods.sltrain import SLTrain
@@ -19,6 +20,7 @@ __all__ = [
     "LoRA",
     "LowRank",
     "Method",
+    "Peft",
     "ReLoRA",
     "SLTrain",
     "Sparse",

@@ -1,6 +1,6 @@
 """Baselines that PEFT has: prefix tuning, P-tuning v2, IA3."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -15,7 +15,7 @@ from fallow.methods.base import Method
 from fallow.random import Key
 from fallow.tuners.adapter import save_adapter
 from fallow.tuners.prefix import NAME, attach_prefix
-from fallow.tuners.scales import attach_scales, merge_scales
+from fallow.tuners.scales import SCALES, attach_scales, merge_scales
 
 ADAPTER = "adapter"
 """Folder beside the model's files that stock PEFT loads."""
@@ -23,7 +23,6 @@ ADAPTER = "adapter"
 KINDS = ("prefix", "p_tuning_v2", "ia3")
 
 _TOKENS, _HIDDEN = 20, 512
-_FROZEN = "_frozen_by_peft"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,34 +88,43 @@ class Peft(Method):
         """No terms: the stock layers stay."""
         return {}
 
+    def trained(self, names: Iterable[str]) -> set[str]:
+        """What PEFT puts beside the weights, and the head of a task."""
+        return {name for name in names if name.startswith(f"{NAME}.") or SCALES in name or is_head(name)}
+
     def attach(self, model: nn.Module, key: Key) -> str:
-        """Freeze the model, and put PEFT's part on it; drawn from the key alone."""
-        frozen = [name for name, p in model.named_parameters() if p.requires_grad and not is_head(name)]
-        for name in frozen:
-            model.get_parameter(name).requires_grad_(False)
-        before = {id(p) for p in model.parameters()}
-        heads = [p for name, p in model.named_parameters() if is_head(name) and p.requires_grad]
+        """Put PEFT's part on the model; drawn from the key alone."""
+        before = {id(parameter): parameter.requires_grad for parameter in model.parameters()}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(key.child(NAME).words(1)[0] >> 1))
             if self.kind == "ia3":
                 attach_scales(model)
             else:
                 attach_prefix(model, tokens=self.tokens, hidden=self.hidden if self.kind == "prefix" else 0)
-        for head in heads:
-            head.requires_grad_(True)  # PEFT freezes all that is not its own
-        vars(model)[_FROZEN] = frozen
-        num = sum(p.numel() for p in model.parameters() if id(p) not in before)
+        for parameter in model.parameters():
+            parameter.requires_grad_(before.get(id(parameter), True))  # PEFT freezes all else: that is for `trained`
+        num = sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in before)
         return f"{self.kind} of PEFT: {num:,} trained parameters beside a frozen model"
+
+    def adds(self, blocks: int, width: int) -> dict[str, tuple[int, ...]]:
+        """Virtual tokens, and the network that they come from; the few numbers of ia3 are left out."""
+        if self.kind == "ia3":
+            return {}
+        one, all_of_them = f"{NAME}.encoder.embedding.weight", 2 * blocks * width
+        if self.kind == "p_tuning_v2":
+            return {one: (self.tokens, all_of_them)}
+        layers = {"0": (self.hidden, width), "2": (all_of_them, self.hidden)}
+        weights = {f"{NAME}.encoder.transform.{layer}.weight": shape for layer, shape in layers.items()}
+        biases = {f"{NAME}.encoder.transform.{layer}.bias": shape[:1] for layer, shape in layers.items()}
+        return {one: (self.tokens, width), **weights, **biases}
 
     def detach(self, model: nn.Module) -> None:
         """Multiply the vectors into the weights."""
         merge_scales(model)
-        for name in vars(model).pop(_FROZEN, []):
-            model.get_parameter(name).requires_grad_(True)
 
     def decayed(self, model: nn.Module) -> set[str]:
         """Vectors that scale are no matrices: without decay they stay near one."""
-        return {name for name in Method.decayed(self, model) if ".ia3_l." not in name}
+        return {name for name in Method.decayed(self, model) if SCALES not in name}
 
     def write(self, model: nn.Module, folder: Path) -> None:
         """The folder for PEFT."""

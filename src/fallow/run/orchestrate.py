@@ -17,7 +17,7 @@ from fallow.errors import UserError
 from fallow.evaluate.bleu import require_sacrebleu
 from fallow.evaluate.scoring import PLAIN
 from fallow.files import write_json, write_text
-from fallow.folder import load
+from fallow.folder import is_unmerged, load
 from fallow.hf.card import model_card
 from fallow.run.finished import Finished
 from fallow.run.heads import head_of
@@ -185,7 +185,8 @@ def _judged(
     record: dict[str, Any] = {}
     if bench.mesh.is_main and model is not None:
         scores = judge(Finished(model, bench.tokenizer, stage, splits, folder, bench.say))
-        record = {**facts, "scores": scores, "evaluate": to_dict(stage.evaluate)}
+        apart = is_unmerged(folder / "model")
+        record = {**facts, "scores": scores, "evaluate": to_dict(stage.evaluate), "unmerged": apart}
         write_text(folder / "model" / "README.md", model_card(to_dict(bench.recipe), to_dict(stage), record))
         bench.output.finish(folder, record)
     return dict(bench.mesh.broadcast_object(record))

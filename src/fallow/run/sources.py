@@ -217,6 +217,12 @@ def check_stage(chain: Sequence[Stage], head: Head) -> None:
             does not fit a matrix.
     """
     root, stage = chain[0], chain[-1]
+    for one in chain[:-1]:
+        if not one.method.merges:
+            raise UserError(
+                f"stage {stage.name} cannot come after stage {one.name}, whose method {one.method.name} trains what is "
+                "no part of the weights. Begin it with another stage"
+            )
     path = root.model.path
     if path and not path.startswith("hub:") and not Path(path, "config.json").is_file():
         raise UserError(f"stage {root.name}: model.path is {path}, which holds no model (no config.json)")

@@ -8,6 +8,9 @@ from fallow.errors import UserError
 from fallow.linear.cut import HEADS
 from fallow.tuners.extra import peft
 
+SCALES = ".ia3_l."
+"""In the names of the trained vectors."""
+
 ADAPTER = "default"
 """What PEFT calls the only adapter of a model."""
 
