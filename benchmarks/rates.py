@@ -2,13 +2,16 @@
 
     python benchmarks/rates.py spdf-demo --rates 2e-3 4e-3 8e-3 --jobs 2
     python benchmarks/rates.py spdf-e2e --root DATA --rates 1e-3 2e-3 4e-3 --stages pretrain-dense pretrain-75
+    python benchmarks/rates.py sltrain-demo --stages sltrain --rates 4e-3 8e-3 --scales 1 4 --add RECORD
     python benchmarks/rates.py spdf-e2e --root DATA --models runs/e2e --stages tune-dense tune-75 --rates 5e-4 1e-3
 
-Every sparse stage is tried under both parametrizations. Each job is one process with its share of the threads. The
-record holds the validation loss of every trial; the recipe's rates are chosen from it.
+Every sparse stage is tried under both parametrizations, each rate with each factor on the rate of the embeddings. Each
+job is one process with its share of the threads. The record holds the validation loss of every trial; rates of recipes
+are chosen from it.
 """
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -32,6 +35,8 @@ def main() -> None:
     parser.add_argument("--rates", nargs="+", type=float, required=True)
     parser.add_argument("--stages", nargs="*", default=[], help="by default every stage that begins with a new model")
     parser.add_argument("--rules", nargs="*", default=["standard", "supar"], help="parametrizations of sparse stages")
+    parser.add_argument("--scales", nargs="+", type=float, default=[1.0], help="values of embedding_scale")
+    parser.add_argument("--add", default="", help="an earlier record, whose trials the new one keeps")
     parser.add_argument("--tokens", type=int, default=0, help="another budget, for a shorter look")
     parser.add_argument("--models", default="", help="folder of a finished run whose models the stages begin with")
     parser.add_argument("--root", default="")
@@ -52,9 +57,12 @@ def main() -> None:
         if any(job.wait() for job in jobs):
             raise SystemExit("a job failed")
         found = [json.loads(path.read_text()) for path in sorted(Path(folder).glob("share-*.json"))]
-    results = sorted((trial for share in found for trial in share), key=lambda t: (t["stage"], t["rule"], t["lr"]))
-    for trial in results:
-        print(f"{trial['stage']:18} {trial['rule']:10} lr {trial['lr']:<8g} validation loss {trial['loss']:.4f}")
+    earlier = json.loads(Path(args.add).read_text())["results"] if args.add else []
+    results = [*earlier, *(trial for share in found for trial in share)]
+    results.sort(key=lambda t: (t["stage"], t["rule"], t["lr"], t.get("embedding_scale", 1)))
+    for t in results:
+        rates = f"lr {t['lr']:<8g} embeddings {t.get('embedding_scale', 1):<4g}"
+        print(f"{t['stage']:18} {t['rule']:10} {rates} validation loss {t['loss']:.4f}")
     kind = "tuning-rates" if args.models else "rates"
     print(write_record(f"{args.recipe}-{kind}", results, notes=f"seed {load(args.recipe).seed}; jobs {args.jobs}"))
 
@@ -67,12 +75,12 @@ def trials_of(recipe: Recipe, args: argparse.Namespace) -> list[tuple[dict[str, 
         sparse = isinstance(stage.method, Sparse)
         for rule in args.rules if sparse else ["dense"]:
             method = replace(stage.method, parametrization=rule) if isinstance(stage.method, Sparse) else stage.method
-            for rate in args.rates:
+            for rate, scale in itertools.product(args.rates, args.scales):
                 changed = replace(
                     stage,
-                    name=f"{stage.name}-{rule}-{rate:g}".replace(".", "_").replace("+", ""),
+                    name=f"{stage.name}-{rule}-{rate:g}-{scale:g}".replace(".", "_").replace("+", ""),
                     method=method,
-                    optimizer=replace(stage.optimizer, lr=rate),
+                    optimizer=replace(stage.optimizer, lr=rate, embedding_scale=scale),
                 )
                 if args.tokens:
                     changed = replace(changed, budget=replace(stage.budget, tokens=args.tokens, steps=0))
@@ -86,7 +94,9 @@ def trials_of(recipe: Recipe, args: argparse.Namespace) -> list[tuple[dict[str, 
                         model=replace(stage.model, stage="", path=str(source)),
                         evaluate=replace(stage.evaluate, decoding=few),
                     )
-                found.append(({"stage": stage.name, "rule": rule, "lr": rate}, changed))
+                tokens = changed.budget.tokens
+                facts = {"stage": stage.name, "rule": rule, "lr": rate, "embedding_scale": scale, "tokens": tokens}
+                found.append((facts, changed))
     return found
 
 

@@ -1,6 +1,8 @@
 import pytest
 import torch
+import transformers
 
+from fallow.errors import UserError
 from fallow.train import Optimizer
 from fallow.train.gradients import clip_, norm
 from fallow.train.optimizers import build_optimizer, set_rate
@@ -23,6 +25,30 @@ def test_each_parameter_has_its_rate_and_decay() -> None:
     assert found["blocks.0.values"] == (1.0, 0.1)
     assert found["blocks.0.linear.weight"] == found["embedding.weight"] == (0.25, 0.1)
     assert found["blocks.0.linear.bias"] == found["blocks.1.norm.weight"] == (0.25, 0.0)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_embeddings_and_head_have_a_rate_of_their_own(tied: bool) -> None:
+    config = transformers.LlamaConfig(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, vocab_size=32,
+        tie_word_embeddings=tied,
+    )  # fmt: skip
+    model = transformers.LlamaForCausalLM(config)
+    optimizer = build_optimizer(model, Method(), Optimizer(lr=0.5, embedding_scale=8.0))
+    set_rate(optimizer, 0.25)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    found = {name for name, parameter in model.named_parameters() if rates[id(parameter)] == 2.0}
+    assert found == {"model.embed_tokens.weight"} | (set() if tied else {"lm_head.weight"})
+    assert {rates[id(p)] for name, p in model.named_parameters() if name not in found} == {0.25}
+
+
+def test_a_rate_for_embeddings_that_nobody_trains_is_an_error() -> None:
+    model = TinyModel()
+    model.embedding.weight.requires_grad_(False)
+    with pytest.raises(UserError, match="embedding_scale has no effect"):
+        build_optimizer(model, Method(), Optimizer(lr=0.5, embedding_scale=8.0))
+    with pytest.raises(UserError, match="must be above 0"):
+        Optimizer(lr=0.5, embedding_scale=0.0)
 
 
 def test_everything_decays_when_asked() -> None:

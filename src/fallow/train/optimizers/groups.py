@@ -48,11 +48,14 @@ def groups_of(model: nn.Module, method: Rates, settings: Optimizer) -> list[Grou
         settings: the rest.
 
     Raises:
-        UserError: nothing to project, or a rank that a matrix does not have.
+        UserError: nothing to project, a rank that a matrix does not have, or a rate for embeddings that are frozen.
     """
     scales = {canonical(name): scale for name, scale in method.rate_scales(model).items()}
     decayed = {canonical(name) for name in method.decayed(model)}
     projected = set() if settings.projection is None else projected_names(model, settings.projection)
+    if settings.embedding_scale != 1:
+        for name in embedding_names(model):
+            scales[name] = settings.embedding_scale * scales.get(name, 1.0)
     own = {canonical(name): rate for name, rate in method.own_rates(model).items()}
     members: dict[tuple[float, float, bool], list[nn.Parameter]] = defaultdict(list)
     beside: dict[OwnRate, list[nn.Parameter]] = defaultdict(list)
@@ -73,6 +76,23 @@ def groups_of(model: nn.Module, method: Rates, settings: Optimizer) -> list[Grou
         | ({"maximize": True} if rate.ascends else {})
         for rate, parameters in beside.items()
     ]
+
+
+def embedding_names(model: nn.Module) -> set[str]:
+    """Trained tables of embeddings, of words or positions, and the head over the vocabulary.
+
+    Raises:
+        UserError: none is trained.
+    """
+    tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    members = {id(parameter) for table in [*tables, head] if table is not None for parameter in table.parameters()}
+    names = {name for name, parameter in trainable(model).items() if id(parameter) in members}
+    if not names:
+        raise UserError(
+            "optimizer.embedding_scale has no effect: no embedding is trained. Remove it, or train the embeddings"
+        )
+    return names
 
 
 def projected_names(model: nn.Module, projection: GaLore) -> set[str]:

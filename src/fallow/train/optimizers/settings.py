@@ -35,6 +35,11 @@ class Optimizer:
     lr: float
     """Peak learning rate."""
 
+    embedding_scale: float = 1.0
+    """Factor on the rate of embeddings and of the head over the vocabulary. The rate that suits them does not fall with
+    the width of the model, that of the blocks' matrices does (Yang et al., 2021, arXiv 2203.03466), so that one rate
+    for both can be too low for embeddings and too high for matrices. To compare methods, search it with `lr`."""
+
     betas: tuple[float, float] = (0.9, 0.95)
     """How slowly the running means of the gradient and of its square forget. The second is 0.95 for pre-training, 0.999
     for short fine-tuning on small batches."""
@@ -71,6 +76,10 @@ class Optimizer:
                 raise UserError(f"{name}: {unknown(f'kind of {name}', getattr(self, name), words)}")
         if not 0 < self.lr < _ENDLESS:
             raise UserError(f"lr is {self.lr}, but it must be above 0 and finite. A usual value is 0.0003.")
+        if not 0 < self.embedding_scale < _ENDLESS:
+            raise UserError(
+                f"embedding_scale is {self.embedding_scale}, but it must be above 0. 1 is the rate of all others."
+            )
         for beta in self.betas:
             if not 0 <= beta < 1:
                 raise UserError(
