@@ -3,6 +3,7 @@
     python benchmarks/updates.py steps      training step and forward pass: plain, LoRA and Super-Tuning of PEFT, ours
     python benchmarks/updates.py heads      forward pass of BERT with 9 of 12 heads cut out, beside its operations
     python benchmarks/updates.py supports   16 planted entries in 768 x 768: how many each rule finds, and its time
+    python benchmarks/updates.py weights FOLDER --rank 16    equation 1 on queries and values of a pretrained model
 
 `steps` and `heads` take one model right after the other in rounds, on one thread; a record holds the medians of the
 ratios within rounds and the range of their middle half. `steps` needs peft.
@@ -24,9 +25,13 @@ import fallow
 from fallow.accounting.flops import count_flops
 from fallow.folder import build
 from fallow.hf.update_file import save_update
+from fallow.linear import linear_sites
+from fallow.linear.inputs import dense_weight
+from fallow.linear.roles import roles_of
 from fallow.pruning import Heads, prune
 from fallow.random import Key
 from fallow.supports.choices import choose
+from fallow.supports.decomposition import decompose
 
 WIDTH, LAYERS, VOCABULARY, BATCH, CONTEXT = 256, 4, 1024, 4, 128
 RANK, ENTRIES = 4, 16
@@ -35,10 +40,16 @@ RANK, ENTRIES = 4, 16
 def main() -> None:
     """Measure one part and write its record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["steps", "heads", "supports"])
+    parser.add_argument("part", choices=["steps", "heads", "supports", "weights"])
+    parser.add_argument("folder", nargs="?", help="of a pretrained model, for weights")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rank", type=int, default=RANK)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    if args.part == "weights":
+        results, notes = weights(Path(args.folder), args.rank)
+        print(write_record(f"updates-weights-{Path(args.folder).name}", results, notes=notes))
+        return
     results, notes = {"steps": steps, "heads": heads, "supports": supports}[args.part](args.rounds)
     print(write_record(f"updates-{args.part}", results, notes=notes))
 
@@ -206,6 +217,51 @@ def supports(rounds: int) -> tuple[Any, str]:
         results,
         "768 x 768: normal entries plus a product of rank 32; +-8 or +-4 deviations of their sum added to 16 entries",
     )
+
+
+def weights(folder: Path, rank: int) -> tuple[Any, str]:
+    """What is left of equation 1 on real weights, as a share of what the best matrix of that rank leaves."""
+    from transformers import AutoModel
+
+    model = AutoModel.from_pretrained(folder)
+    chosen = {n: site for n, site in linear_sites(model).items() if roles_of(site).keys() & {"q", "v"}}
+    results = []
+    for name, site in chosen.items():
+        weight = dense_weight(model.get_submodule(name)).detach().double()
+        began = time.process_time()
+        found = decompose(weight.float(), rank=rank, entries=ENTRIES, key=Key(0).child(name))
+        seconds = time.process_time() - began
+        alone = 0.5 * float(torch.linalg.svdvals(weight)[rank:].square().sum())
+        row: dict[str, Any] = {
+            "layer": name,
+            "shape": list(site.shape),
+            "entries": len(found.positions_c),
+            "rank": int(torch.linalg.matrix_rank(found.u_mk @ found.v_kn)),
+            "decomposition": round(found.objective / alone, 4),
+        }
+        for rule in ("magnitude", "random"):
+            at = choose(rule, weight.float(), entries=ENTRIES, rank=rank, key=Key(0).child(name))
+            row[rule] = round(left_over(weight, rank, at) / alone, 4)
+        row["seconds"] = round(seconds, 3)
+        results.append(row)
+        print(*row.values(), flush=True)
+    return results, (
+        f"rank {rank}, {ENTRIES} entries; 1/2 ||W - U V - S||^2 over that of the truncated SVD without S, which is 1. "
+        "Magnitude and random: their support, and the best U V and S on it by 60 alternations of full decompositions"
+    )
+
+
+def left_over(weight: torch.Tensor, rank: int, positions: torch.Tensor) -> float:
+    """The objective of equation 1 for a support that is given, in float64."""
+    rest = weight.clone()
+    for _ in range(60):
+        u, s, v = torch.linalg.svd(rest, full_matrices=False)
+        low = (u[:, :rank] * s[:rank]) @ v[:rank]
+        rest = weight.clone()
+        rest.view(-1)[positions] = low.reshape(-1)[positions]
+    error = weight - low
+    error.view(-1)[positions] = 0.0
+    return 0.5 * float(error.square().sum())
 
 
 def with_outliers(seed: int, deviations: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,25 +1,14 @@
 """The example that makes a Hugging Face folder of a llama2.c model, against the published text and logits."""
 
-import importlib.util
 import json
-import os
-from pathlib import Path
 
-import pytest
 import torch
 
-_ROOT = Path(__file__).resolve().parents[2]
+from tests.stories import llama2c, stories_folder
 
 
 def test_stories260k_writes_the_published_story() -> None:
-    shared = Path(os.environ.get("FALLOW_DEV_DATA") or _ROOT.parent / "shared")
-    folder = shared / "models" / "stories260K"
-    if not (folder / "golden.json").exists():
-        pytest.skip(f"development data absent: {folder}")
-    spec = importlib.util.spec_from_file_location("llama2c", _ROOT / "benchmarks" / "llama2c.py")
-    assert spec is not None and spec.loader is not None
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
+    folder, example = stories_folder(), llama2c()
     model = example.read_model(folder / "stories260K.bin")
     golden = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
     tokenizer = example.read_tokenizer(folder / "tok512.bin", model.config.vocab_size)

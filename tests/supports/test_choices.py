@@ -9,6 +9,7 @@ from fallow.errors import UserError
 from fallow.random import Key
 from fallow.supports import choose
 from fallow.supports.decomposition import decompose, released_positions
+from tests.stories import llama2c, stories_folder
 
 
 def planted(shape: tuple[int, int], size: float, seed: int, entries: int = 16) -> tuple[Tensor, set[int]]:
@@ -64,6 +65,23 @@ def test_the_objective_is_what_the_parts_give_and_near_what_full_decompositions_
     assert torch.linalg.matrix_rank(rebuilt - weight) > 8
     assert found.objective <= 1.02 * objective(weight, 8, found.positions_c)
     assert found.objective < objective(weight, 8, torch.arange(8))
+
+
+def test_real_weights_are_nearer_than_by_low_rank_alone_and_than_with_entries_at_random() -> None:
+    model = llama2c().read_model(stories_folder() / "stories260K.bin")
+    found: dict[str, list[float]] = {"random": [], "magnitude": []}
+    for name, parameter in model.named_parameters():
+        if name.endswith(("q_proj.weight", "v_proj.weight")):
+            weight = parameter.detach()
+            ours = decompose(weight, rank=4, entries=16, key=Key(0, name))
+            assert len(ours.positions_c) == 16 and torch.linalg.matrix_rank(ours.u_mk @ ours.v_kn) == 4
+            alone = 0.5 * float(torch.linalg.svdvals(weight.double())[4:].square().sum())
+            assert ours.objective < 0.96 * alone
+            for choice, ratios in found.items():
+                at = choose(choice, weight, entries=16, rank=4, key=Key(0, name))
+                ratios.append(ours.objective / objective(weight, 4, at))
+    assert len(found["random"]) == 10 and max(found["random"]) < 0.97
+    assert max(found["magnitude"]) < 1.005 and sum(found["magnitude"]) < 9.8  # the largest are not what is left over
 
 
 def test_equal_keys_give_equal_entries_and_ranks_beyond_the_matrix_are_cut() -> None:
