@@ -1,6 +1,8 @@
 import errno
+import hashlib
 import json
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,37 @@ def test_a_damaged_one_is_passed_over(tmp_path: Path, caplog: Any, harm: Any, pa
         assert again.method.steps[0] == 4
     assert all(torch.equal(value, weights(again)[name]) for name, value in weights(calm).items())
     assert (tmp_path / "run/log.jsonl").read_bytes() == (tmp_path / "calm/log.jsonl").read_bytes()
+
+
+def lose(state: Any, key: str) -> None:
+    *outer, last = key.split(".")
+    for name in outer:
+        state = state[int(name) if name.isdigit() else name]
+    del state[last]
+
+
+@pytest.mark.parametrize(
+    ("key", "named"),
+    [
+        *((key, key) for key in ("identity", "tokens", "result", "callbacks")),
+        ("mixture.position", "position"),
+        ("generators.0.torch", "torch"),
+    ],
+)
+def test_numbers_that_are_absent_though_the_checksum_agrees(tmp_path: Path, key: str, named: str) -> None:
+    broken_off(tmp_path)
+    path = tmp_path / "checkpoints/step-000006"
+    state = storage.read_json(path / "state.json")
+    lose(state, key)
+    storage.write_json(path / "state.json", state)
+    manifest = storage.read_json(path / "manifest.json")
+    data = (path / "state.json").read_bytes()
+    manifest["files"]["state.json"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    storage.write_json(path / "manifest.json", manifest)
+    with pytest.raises(UserError, match=rf"step-000006/state.json is damaged \(it has no {named}\). Remove"):
+        loop(tmp_path).fit()
+    shutil.rmtree(path)
+    assert loop(tmp_path).fit().steps == 12
 
 
 @pytest.mark.parametrize(

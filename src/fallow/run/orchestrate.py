@@ -20,10 +20,11 @@ from fallow.files import write_json, write_text
 from fallow.folder import is_unmerged, load
 from fallow.hf.card import model_card
 from fallow.run.finished import Finished
+from fallow.run.grid import best_trial
 from fallow.run.heads import head_of
 from fallow.run.judging import judge
 from fallow.run.main_first import main_first
-from fallow.run.output import UNMERGED, Output
+from fallow.run.output import Output
 from fallow.run.pace import Pace, spoken
 from fallow.run.preferences import require_others
 from fallow.run.recipe import Recipe
@@ -31,7 +32,7 @@ from fallow.run.rehearsal import rehearsal_of
 from fallow.run.results import collect
 from fallow.run.sources import check_stage
 from fallow.run.stage import Stage
-from fallow.run.training import Bench, Trained, train
+from fallow.run.training import Bench, train
 from fallow.train import Mesh
 
 
@@ -154,10 +155,9 @@ def _stage(bench: Bench, stage: Stage, splits: Splits, folder: Path) -> dict[str
     if bench.mesh.is_main:
         bench.output.begin(stage, folder)
     bench.mesh.barrier()
-    trials = list(stage.trials())
     chosen: dict[str, Any] = {}
-    if trials:
-        trained, chosen = _best_trial(bench, stage, splits, folder)
+    if stage.grid:
+        trained, chosen = best_trial(bench, stage, splits, folder)
     else:
         trained = train(bench, stage, splits, folder, stage.name)
     facts = {"stage": stage.name, "training": trained.numbers, "data": splits.report, **chosen}
@@ -190,45 +190,6 @@ def _judged(
         write_text(folder / "model" / "README.md", model_card(to_dict(bench.recipe), to_dict(stage), record))
         bench.output.finish(folder, record)
     return dict(bench.mesh.broadcast_object(record))
-
-
-def _best_trial(bench: Bench, stage: Stage, splits: Splits, folder: Path) -> tuple[Trained, dict[str, Any]]:
-    tried: list[dict[str, Any]] = []
-    best: tuple[float, int, Stage] | None = None
-    for number, (settings, trial) in enumerate(stage.trials()):
-        at = folder / "trials" / f"{number:02d}"
-        numbers = bench.output.finished(at, needs=["loss"])
-        title = f"{stage.name} " + " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in settings.items())
-        if numbers is None:
-            if bench.mesh.is_main:
-                bench.output.begin(trial, at)
-            bench.mesh.barrier()
-            numbers = train(bench, trial, splits, at, title).numbers
-            if bench.mesh.is_main:
-                bench.output.finish(at, numbers)
-        measured = numbers.get("validation") or {"loss": numbers["loss"]}
-        cost, by = stage.validation.cost(measured), stage.validation.by
-        tried.append({"settings": settings, by: float(measured[by])})
-        if best is None or cost < best[0]:
-            best = (cost, number, trial)
-    assert best is not None
-    at = folder / "trials" / f"{best[1]:02d}"
-    if bench.mesh.is_main:
-        for name in ("model", UNMERGED, "log.jsonl", "timing.jsonl"):
-            _copy(at / name, folder / name)
-    bench.mesh.barrier()
-    numbers = bench.output.finished(at, needs=["loss"])
-    assert numbers is not None
-    model = load(folder / "model").float().to(bench.mesh.device) if bench.mesh.is_main else None
-    return Trained(model, numbers), {"grid": {"tried": tried, "chosen": best[1]}}
-
-
-def _copy(source: Path, target: Path) -> None:
-    if source.is_dir():
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(source, target)
-    elif source.exists():
-        shutil.copy2(source, target)
 
 
 def _open(bench: Bench, stage: Stage, opened: dict[tuple[str, int], Splits]) -> Splits:

@@ -3,6 +3,8 @@
 import logging
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +67,8 @@ class Checkpoints:
                     log.warning("checkpoint %s is damaged (%s) and is passed over.", path, problem)
                 continue
             state = storage.read_json(path / _STATE)
-            self._refuse_other(identity, state["identity"])
+            with reading_state(path):
+                self._refuse_other(identity, state["identity"])
             return path, state
         if self.mesh.is_main and self._paths():
             log.warning("no whole checkpoint is left in %s; the run begins again.", self.folder)
@@ -125,6 +128,22 @@ class Checkpoints:
             f"saving step {step} in {self.folder} failed: {reason}. {room}. {kept}. "
             "Make room and run the same command again."
         )
+
+
+@contextmanager
+def reading_state(path: Path) -> Iterator[None]:
+    """While the numbers of a checkpoint are read: one that is absent, though the checksums agree, is told as damage.
+
+    Raises:
+        UserError: names the file and the key, and how to go on.
+    """
+    try:
+        yield
+    except KeyError as error:
+        raise UserError(
+            f"{path / _STATE} is damaged (it has no {error.args[0]}). Remove {path}, and the same command goes on from "
+            "the checkpoint before it, or begins again."
+        ) from error
 
 
 def _size(num_bytes: int) -> str:

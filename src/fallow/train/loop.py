@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from torch import nn
 from fallow.errors import UserError
 from fallow.train import gradients, nonfinite, rng
 from fallow.train.callbacks.base import Callback
-from fallow.train.checkpoint import Checkpoints
+from fallow.train.checkpoint import Checkpoints, reading_state
 from fallow.train.distributed import Mesh, reshard, shard
 from fallow.train.objective import NextToken, Objective
 from fallow.train.optimizers.build import build_optimizer
@@ -321,25 +321,37 @@ class Loop:
     def resume(self) -> FitResult | None:
         """Go to the newest checkpoint, or to the start; gives the result of a run that has ended."""
         found = self.checkpoints.newest(self.identity)
-        path, state = found or (None, {})
-        if path is not None:
-            make_room(self.model, self.optimizer, self.checkpoints.describe(path))
-            tensors = model_tensors(self.model) | optimizer_tensors(self.model, self.optimizer)
-            self.checkpoints.read(path, tensors)
-            settle(self.optimizer)
-            self.num_steps_done, self.tokens = state["step"], state["tokens"]
-            self.seconds, self.loss, self.last_saved = state["seconds"], state["loss"], state["step"]
-            self.mixture.load_state_dict(state["mixture"])
-            self.validation.load_state_dict(state["validation"])
-            if state["result"]:
-                return FitResult(**state["result"])
-            self.method_done = self.method.is_done(self.model, self.num_steps_done)
-        elif self.start is not None:
-            self.start(self.model, self.optimizer)
-        for callback in self.callbacks:
-            callback.load_state_dict(state.get("callbacks", {}).get(type(callback).__name__, {}))
-        self.resume_generators(state.get("generators", []))
+        if found is None:
+            if self.start is not None:
+                self.start(self.model, self.optimizer)
+            self.resume_others({})
+            return None
+        path, state = found
+        make_room(self.model, self.optimizer, self.checkpoints.describe(path))
+        tensors = model_tensors(self.model) | optimizer_tensors(self.model, self.optimizer)
+        self.checkpoints.read(path, tensors)
+        settle(self.optimizer)
+        with reading_state(path):
+            return self.load_state_dict(state)
+
+    def load_state_dict(self, state: dict[str, Any]) -> FitResult | None:
+        """Back to what `state_dict` said; gives the result of a run that has ended."""
+        self.num_steps_done, self.tokens = state["step"], state["tokens"]
+        self.seconds, self.loss, self.last_saved = state["seconds"], state["loss"], state["step"]
+        self.mixture.load_state_dict(state["mixture"])
+        self.validation.load_state_dict(state["validation"])
+        if state["result"]:
+            return FitResult(**{field.name: state["result"][field.name] for field in fields(FitResult)})
+        self.method_done = self.method.is_done(self.model, self.num_steps_done)
+        self.resume_others(state)
         return None
+
+    def resume_others(self, state: dict[str, Any]) -> None:
+        """Callbacks and generators; from the start without a state."""
+        saved = state["callbacks"] if state else {}
+        for callback in self.callbacks:
+            callback.load_state_dict(saved.get(type(callback).__name__, {}))
+        self.resume_generators(state["generators"] if state else [])
 
     def resume_generators(self, saved: list[dict[str, Any]]) -> None:
         """Continue this process's random numbers, or begin its own: processes must not share a dropout mask."""

@@ -1,0 +1,65 @@
+"""A stage with a grid: every combination is trained, and the one of the best validation is kept."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from fallow.data.splits import Splits
+from fallow.folder import load
+from fallow.run.output import UNMERGED
+from fallow.run.stage import Stage
+from fallow.run.training import Bench, Trained, train
+
+_KEPT = ("model", UNMERGED, "log.jsonl", "method.jsonl", "references.json", "timing.jsonl")
+
+
+def best_trial(bench: Bench, stage: Stage, splits: Splits, folder: Path) -> tuple[Trained, dict[str, Any]]:
+    """Train the trials that are not finished, each in a folder of its own, and take the best one for the stage.
+
+    Args:
+        bench: what all stages share.
+        stage: with a grid.
+        splits: its data.
+        folder: of the stage; gets the chosen trial's model and logs.
+
+    Returns:
+        The chosen trial, and what there is to tell of all of them.
+    """
+    tried: list[dict[str, Any]] = []
+    found: list[tuple[float, Path, dict[str, Any]]] = []
+    for number, (settings, trial) in enumerate(stage.trials()):
+        at = folder / "trials" / f"{number:02d}"
+        numbers = bench.output.finished(at, needs=["loss"])
+        if numbers is None:
+            title = f"{stage.name} " + " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in settings.items())
+            numbers = _trained(bench, trial, splits, at, title)
+        measured = numbers.get("validation") or {"loss": numbers["loss"]}
+        by = stage.validation.by
+        tried.append({"settings": settings, by: float(measured[by])})
+        found.append((stage.validation.cost(measured), at, numbers))
+    chosen = min(range(len(found)), key=lambda number: found[number][0])
+    _, at, numbers = found[chosen]
+    if bench.mesh.is_main:
+        for name in _KEPT:
+            _copy(at / name, folder / name)
+    bench.mesh.barrier()
+    model = load(folder / "model").float().to(bench.mesh.device) if bench.mesh.is_main else None
+    return Trained(model, numbers), {"grid": {"tried": tried, "chosen": chosen}}
+
+
+def _trained(bench: Bench, trial: Stage, splits: Splits, at: Path, title: str) -> dict[str, Any]:
+    if bench.mesh.is_main:
+        bench.output.begin(trial, at)
+    bench.mesh.barrier()
+    numbers = train(bench, trial, splits, at, title).numbers
+    if bench.mesh.is_main:
+        bench.output.finish(at, numbers)
+    return numbers
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target)
+    elif source.exists():
+        shutil.copy2(source, target)
