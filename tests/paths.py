@@ -1,11 +1,11 @@
-"""The execution paths for `parametrize`: what needs the compiled kernels is skipped, with the reason, without them."""
+"""The execution paths for `parametrize`: what cannot be used here is skipped, with the reason."""
 
 import pytest
 import torch
 
 from fallow.linear.kernels.gpu import available
 from fallow.linear.kernels.library import missing
-from fallow.linear.paths import GPU_PATHS, PATHS
+from fallow.linear.paths import GPU_PATHS, PATHS, why_not
 
 needs_kernels = pytest.mark.skipif(bool(missing()), reason=f"compiled kernels: {missing()}")
 """For tests of the kernels themselves."""
@@ -13,16 +13,18 @@ needs_kernels = pytest.mark.skipif(bool(missing()), reason=f"compiled kernels: {
 needs_triton = pytest.mark.skipif(bool(available.missing()), reason=f"GPU kernels: {available.missing()}")
 """For tests of the kernels in Triton, which are interpreted without a GPU: slowly."""
 
+ANY_SUPPORT = [name for name in PATHS if name != "block"]
+"""Paths that take every layer."""
 
-def _needs(name: str) -> pytest.MarkDecorator | tuple[()]:
-    return needs_triton if name in GPU_PATHS else needs_kernels if name == "sparse" else ()
+
+def _param(name: str) -> object:
+    return pytest.param(name, marks=pytest.mark.skipif(bool(why_not(name)), reason=f"path {name}: {why_not(name)}"))
 
 
-every_path = pytest.mark.parametrize("path", [pytest.param(name, marks=_needs(name)) for name in PATHS])
-"""Every path, as the argument `path`."""
+every_path = pytest.mark.parametrize("path", [_param(name) for name in ANY_SUPPORT])
+"""Each of them, as the argument `path`."""
 
 paths = pytest.mark.parametrize(
-    "path",
-    [pytest.param(name, marks=_needs(name)) for name in PATHS if name not in GPU_PATHS or torch.cuda.is_available()],
+    "path", [_param(name) for name in ANY_SUPPORT if name not in GPU_PATHS or torch.cuda.is_available()]
 )
-"""Every path that computes at speed here: without a GPU those for one are left out."""
+"""Each that computes at speed here: without a GPU those for one are left out."""

@@ -25,6 +25,11 @@ def test_json_alone_on_standard_output(capsys: pytest.CaptureFixture[str]) -> No
     assert sum(row["chosen"] for row in rows) == 2
 
 
+def test_paths_that_are_not_timed_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "linear", *TINY, "--device", "cpu", "--precision", "bf16"]) == 0
+    assert "GPU paths fused, block are not timed: " in capsys.readouterr().err
+
+
 def test_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "linear", *TINY]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -43,6 +48,8 @@ def test_text(capsys: pytest.CaptureFixture[str]) -> None:
         (["linear", "--sparsity", "75"], "below 1"),
         (["linear", "--sparsity"], "needs a value"),
         (["linear", "--tokens", "0"], "at least 1"),
+        (["linear", "--device", "tpux"], "Write cpu or cuda"),
+        (["linear", "--precision", "bf15"], 'Did you mean "bf16"'),
         (["linear", "--support", "4:2"], "n must be below m"),
         (["linear", "--suport", "uniform"], 'Did you mean "--support"'),
         (["linear", "--shape", "8x8", "--sparsity", "0.9999"], "leaves no entry"),

@@ -34,7 +34,10 @@ def make(
         low_rank=LowRank(rank=rank, alpha=2.0, key=Key(1, "a"), rows=rows) if rank else None,
         sparse=None if density is None else Sparse(kind=kind_of(kind), density=density, key=Key(0), parts=parts),
     )
-    layer = ReparamLinear.from_layer(nn.Linear(d_in, d_out), Site("fc", shape, parts, False), terms, path)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        stock = nn.Linear(d_in, d_out)
+    layer = ReparamLinear.from_layer(stock, Site("fc", shape, parts, False), terms, path)
     if layer.low_rank_b is not None:
         nn.init.normal_(layer.low_rank_b, generator=torch.Generator().manual_seed(0))
     return layer.to(DEVICE, dtype)

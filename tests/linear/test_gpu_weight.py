@@ -106,6 +106,8 @@ def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     available._missing.cache_clear()
-    with pytest.raises(UserError, match=r"path fused is for GPUs, and cannot be used here: .*Write path: materialise"):
+    with pytest.raises(
+        UserError, match=r"path fused cannot be used here: it is for GPUs: .*Or write path: materialise"
+    ):
         path_of("fused")
     available._missing.cache_clear()

@@ -8,9 +8,11 @@ from torch import nn
 
 import fallow
 from fallow.errors import UserError
-from fallow.linear import Base, LowRank, ReparamLinear, Site, Sparse, Terms
+from fallow.linear import Base, LowRank, ReparamLinear, Site, Sparse, Terms, timing
 from fallow.linear import remembered as memory
+from fallow.linear.kernels.gpu import available
 from fallow.linear.kernels.library import ENVIRONMENT, library
+from fallow.linear.paths import PATHS
 from fallow.linear.planner import NO_GAIN, usual
 from fallow.linear.timing import Timing, name_of, time_paths
 from fallow.methods.base import reparam_layers
@@ -49,6 +51,44 @@ def test_the_table(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert usual(Terms(low_rank=low_rank(700)), shape).path == "materialise"
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_path_of_a_gpu_is_tried_before_it_is_timed(
+    precision: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that fails, or computes something else, is left out."""
+    monkeypatch.setattr(timing, "why_not", lambda _: "")
+    monkeypatch.setattr(timing, "GPU_PATHS", ("wrong", "failing", "right"))
+
+    def failing(*_: object) -> torch.Tensor:
+        raise RuntimeError("out of resources:\nshared memory")
+
+    made = {"right": PATHS["materialise"], "wrong": lambda x, o: 1.1 * PATHS["materialise"](x, o), "failing": failing}
+    for name, path in made.items():
+        monkeypatch.setitem(PATHS, name, path)
+    names = ["materialise", "wrong", "failing", "right"]
+    rows = time_paths(
+        Terms(sparse=sparse(0.25, rows=32)),
+        (32, 48),
+        8,
+        paths=names,
+        pairs=1,
+        precision=precision,  # type: ignore[arg-type]
+    )
+    assert [row.path for row in rows] == ["dense", "materialise", "right"]
+    assert "path wrong is left out at 32x48: its results differ" in caplog.text
+    assert "path failing is left out at 32x48: RuntimeError: shared memory" in caplog.text
+
+
+def test_paths_of_a_gpu_are_timed_on_one() -> None:
+    blocks = Terms(sparse=sparse(0.25, "block:16", rows=32))
+    pretended, here = torch.device("cuda"), torch.device("cpu")
+    missing_here = set() if not available.missing() else {"fused", "block"}
+    assert {"fused", "block"} - missing_here <= set(timing._sensible(blocks, 1, pretended))
+    assert "block" not in timing._sensible(Terms(sparse=sparse(0.25)), 1, pretended)
+    assert not {"fused", "block"} & set(timing._sensible(blocks, 1, here))
+    assert "path block" in usual(blocks, (32, 32), "cuda").why
+
+
 def test_what_the_table_says_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     few, plain = Terms(sparse=sparse(0.25)), Terms(base=Base())
     assert NO_GAIN in usual(few, (768, 768), "cuda").why
@@ -81,7 +121,7 @@ def pretended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[int
     """Measurements that take no time: `materialise` is the fastest. The list has a shape for each that was made."""
     made: list[tuple[int, int]] = []
 
-    def time_nothing(terms: Terms, shape: tuple[int, int], tokens: int, device: object = "cpu") -> list[Timing]:
+    def time_nothing(terms: Terms, shape: tuple[int, int], tokens: int, **_: object) -> list[Timing]:
         made.append(shape)
         common = {"support": "uniform", "shape": "x", "tokens": tokens, "sparsity": 0.5, "forward_backward_ms": 1.0}
         return [

@@ -9,11 +9,10 @@ from torch.utils.checkpoint import checkpoint
 
 from fallow.errors import UserError
 from fallow.linear import Base, LowRank, ReparamLinear, Site, Sparse, Terms
-from fallow.linear.kernels.library import missing
-from fallow.linear.paths import PATHS
+from fallow.linear.paths import why_not
 from fallow.random import Key
 from fallow.supports import Uniform
-from tests.paths import every_path
+from tests.paths import ANY_SUPPORT, every_path
 
 COMBINATIONS = {
     "sparse": {"density": 0.25},
@@ -85,7 +84,7 @@ def reference_weight(layer: ReparamLinear) -> Tensor:
     d_in=st.integers(1, 33),
     tokens=st.integers(0, 20),
     density=st.floats(0, 1),
-    path=st.sampled_from([name for name in PATHS if name != "sparse" or not missing()]),
+    path=st.sampled_from([name for name in ANY_SUPPORT if not why_not(name)]),
 )
 def test_odd_sizes(d_out: int, d_in: int, tokens: int, density: float, path: str) -> None:
     layer = make(d_out, d_in, path, density=density).double()

@@ -6,7 +6,7 @@ from typing import Any
 from fallow.accounting.activations import Activations, count_activations
 from fallow.accounting.sharding import Sharding
 from fallow.accounting.sketch import Layer
-from fallow.linear.paths import LEAN_PATHS
+from fallow.linear.paths.structures import LEAN_PATHS
 from fallow.linear.planner import scratch_bytes, structure_bytes
 
 _PIECE = 1 << 21

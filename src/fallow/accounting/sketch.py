@@ -15,7 +15,8 @@ from fallow.accounting.shapes import Weight, linear_sites_of, weights_of
 from fallow.conversion import match_targets
 from fallow.linear import Site, Terms
 from fallow.linear.kernels.library import library
-from fallow.linear.paths import DENSE_PATHS, KERNEL_PATHS, LEAN_PATHS, path_of
+from fallow.linear.paths import DENSE_PATHS, path_of
+from fallow.linear.paths.structures import KERNEL_PATHS, LEAN_PATHS
 from fallow.linear.planner import structure_bytes, usual
 from fallow.methods import Method
 from fallow.random import Key

@@ -3,14 +3,14 @@
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from fallow.config import parse_flags
 from fallow.errors import UserError, unknown
 
 USAGE = """\
 usage: fallow bench linear [--shape OxI ...] [--tokens N ...] [--sparsity S ...] [--support KIND ...]
-                           [--threads N] [--again] [--json]
+                           [--device D] [--precision P] [--threads N] [--again] [--json]
        fallow bench step RECIPE [--only STAGE ...] [--pairs N] [--threads N] [--whole] [--json] [--dotted.key VALUE ...]
 
 linear: time every path of a layer, forward and backward, beside a stock layer of the same shape, in alternating pairs,
@@ -21,6 +21,9 @@ folder); a recipe with `path: measure`, or convert(..., path="measure"), goes by
   --tokens N ...        by default 1024
   --sparsity S ...      by default 0.5 0.75 0.9
   --support KIND ...    uniform, vector:4, block:8, 2:4 (fixes the sparsity); by default uniform
+  --device D            cpu or cuda; by default cuda where there is one. What a GPU's own paths (fused, block) need
+                        and is not there is said on standard error
+  --precision P         fp32, or bf16 (autocast); by default fp32
   --threads N           of torch; by default as torch has it. One thread is measured by processor time
   --again               measure even what is remembered
 
@@ -36,12 +39,16 @@ step: time whole steps of training of a recipe's stages (forward, backward, upda
 Examples:
   fallow bench linear
   fallow bench linear --shape 3072x768 --sparsity 0.75 --support uniform vector:4 --json
+  fallow bench linear --shape 4096x4096 --tokens 8192 --support block:64 --device cuda --precision bf16
   fallow bench step spdf-demo
   fallow bench step spdf-gpt2-small --only pretrain-75 --stages.all.batch.micro 1"""
 
 HELP = ("-h", "--help")
 _SWITCHES = {"linear": ("again", "json"), "step": ("whole", "json")}
-_VALUES = {"linear": ("shape", "tokens", "sparsity", "support", "threads"), "step": ("only", "pairs", "threads")}
+_VALUES = {
+    "linear": ("shape", "tokens", "sparsity", "support", "device", "precision", "threads"),
+    "step": ("only", "pairs", "threads"),
+}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -77,7 +84,12 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _linear(values: dict[str, tuple[str, ...]], switches: set[str]) -> int:
+    import torch
+
+    from fallow.cli.models import device_named
     from fallow.linear import Sparse, Terms
+    from fallow.linear.kernels.gpu import available
+    from fallow.linear.paths import GPU_PATHS
     from fallow.linear.remembered import timings_of
     from fallow.random import Key
     from fallow.supports import kind_of
@@ -92,12 +104,17 @@ def _linear(values: dict[str, tuple[str, ...]], switches: set[str]) -> int:
         for sparsity in ([_fixed(kind)] if ":" in kind and kind[0].isdigit() else sparsities)
     ]
     supports = {kind: kind_of(kind) for *_, kind, _ in wanted}  # a mistake is found before anything is timed
+    device = device_named(torch, values.get("device", ("",))[0])
+    precision = _precision(values.get("precision", ("fp32",))[0])
+    absent = "" if torch.cuda.is_available() else "no CUDA device"
+    if reason := available.missing() or absent or ("" if device.type == "cuda" else "write --device cuda"):
+        print(f"GPU paths {', '.join(GPU_PATHS)} are not timed: {reason}", file=sys.stderr, flush=True)
     for shape, tokens, kind, sparsity in wanted:
         sparse = Sparse(kind=supports[kind], density=1 - sparsity, key=Key(0, "bench"), parts=(shape[0],))
         if not sparse.num_entries(shape[1]):
             raise UserError(f"--sparsity {sparsity:g} leaves no entry in {shape[0]} x {shape[1]}. Write less")
         print(f"timing {shape[0]}x{shape[1]} {kind} {sparsity:.0%}, {tokens} tokens", file=sys.stderr, flush=True)
-        found = timings_of(Terms(sparse=sparse), shape, tokens, again="again" in switches)
+        found = timings_of(Terms(sparse=sparse), shape, tokens, device, precision, again="again" in switches)
         rows += [row.to_dict() for row in found]
         if "json" not in switches:
             print("\n".join(map(_line, rows[-len(found) :])), flush=True)
@@ -157,6 +174,12 @@ def _whole(name: str, word: str) -> int:
     if not word.isdigit() or not int(word):
         raise UserError(f"--{name} is {word}, but it must be a whole number of at least 1")
     return int(word)
+
+
+def _precision(word: str) -> Literal["fp32", "bf16"]:
+    if word not in ("fp32", "bf16"):
+        raise unknown("precision", word, ("fp32", "bf16"))
+    return word  # type: ignore[return-value]
 
 
 def _share(word: str) -> float:

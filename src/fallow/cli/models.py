@@ -53,7 +53,7 @@ def open_model(
     from fallow.folder import check_causal, load
 
     logging.disable_progress_bar()
-    where = _device(torch, device)
+    where = device_named(torch, device)
     words = load_tokenizer(home, end=not labels)
     model: Any = settle(load(folder), weights, where)
     (check_classifier if labels else check_causal)(model, folder)
@@ -63,7 +63,12 @@ def open_model(
     return model.eval(), words
 
 
-def _device(torch: Any, name: str) -> Any:
+def device_named(torch: Any, name: str) -> Any:
+    """The device of a flag; by default a GPU where there is one.
+
+    Raises:
+        UserError: torch does not know it, or does not see it.
+    """
     if not name:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

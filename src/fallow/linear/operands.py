@@ -34,7 +34,10 @@ class Operands(NamedTuple):
     all rows."""
 
     structure_s: Tensor | None = None
-    """What the compiled kernels know of the support, or None without them."""
+    """What the kernels of a path know of the support, or None without them."""
+
+    block: int = 0
+    """Edge of the support's blocks; 0 for other supports."""
 
     def blocks(self) -> list[tuple[slice, slice, slice]]:
         """For each pair of factors its rows of W, its rows of A, and its rows of B."""

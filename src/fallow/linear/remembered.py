@@ -12,17 +12,24 @@ import torch
 
 from fallow.files import write_json
 from fallow.linear.kernels.build import checksum
+from fallow.linear.kernels.gpu import available
 from fallow.linear.kernels.library import library
 from fallow.linear.planner import Choice
 from fallow.linear.terms import Chosen, Terms
-from fallow.linear.timing import Timing, time_paths
+from fallow.linear.timing import Precision, Timing, time_paths
 
 ENVIRONMENT = "FALLOW_CACHE"
 """The folder of measurements; by default `fallow` in $XDG_CACHE_HOME or ~/.cache."""
 
 
 def timings_of(
-    terms: Terms, shape: tuple[int, int], tokens: int, device: torch.device | str = "cpu", *, again: bool = False
+    terms: Terms,
+    shape: tuple[int, int],
+    tokens: int,
+    device: torch.device | str = "cpu",
+    precision: Precision = "fp32",
+    *,
+    again: bool = False,
 ) -> list[Timing]:
     """Times of all paths for a layer: measured once on a machine, then remembered.
 
@@ -34,17 +41,18 @@ def timings_of(
         shape: (d_out, d_in).
         tokens: of the activations.
         device: where.
+        precision: of the products.
         again: measure even what is remembered.
     """
     device = torch.device(device)
-    file, key = _file(device), _key(terms, shape, tokens)
+    file, key = _file(device), _key(terms, shape, tokens, precision)
     known = _read(file)
     if key in known and not again:
         try:
             return [Timing(**row) for row in known[key]]
         except TypeError:
             pass  # of another version
-    rows = time_paths(terms, shape, tokens, device=device)
+    rows = time_paths(terms, shape, tokens, device=device, precision=precision)
     known = _read(file)  # another process may have added its own meanwhile
     known[key] = [asdict(row) for row in rows]
     try:
@@ -55,9 +63,15 @@ def timings_of(
     return rows
 
 
-def measured(terms: Terms, shape: tuple[int, int], tokens: int, device: torch.device | str = "cpu") -> Choice:
+def measured(
+    terms: Terms,
+    shape: tuple[int, int],
+    tokens: int,
+    device: torch.device | str = "cpu",
+    precision: Precision = "fp32",
+) -> Choice:
     """The fastest path by measurement, and why; the time that it takes to find out is a second or so a shape."""
-    chosen = next(row for row in timings_of(terms, shape, tokens, device) if row.chosen)
+    chosen = next(row for row in timings_of(terms, shape, tokens, device, precision) if row.chosen)
     return Choice(chosen.path, chosen.why)
 
 
@@ -74,7 +88,9 @@ def _file(device: torch.device) -> Path:
         processor() if device.type == "cpu" else torch.cuda.get_device_name(device),
         f"{torch.get_num_threads()} threads",
         f"torch {torch.__version__}",
-        f"kernels {'none' if kernels is None else f'{kernels.engine} {checksum()}'}",
+        f"kernels {'none' if kernels is None else f'{kernels.engine} {checksum()}'}"
+        if device.type == "cpu"
+        else available.missing() or f"triton {available.version()}",
     )
     plain = "-".join("".join(c if c.isalnum() or c in "._" else "-" for c in part) for part in parts)
     return folder() / f"paths-{plain}.json"
@@ -92,13 +108,14 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _key(terms: Terms, shape: tuple[int, int], tokens: int) -> str:
+def _key(terms: Terms, shape: tuple[int, int], tokens: int, precision: Precision) -> str:
     """What the time depends on: sizes, and how the entries lie, but not which draw it was."""
     low, sparse = terms.low_rank, terms.sparse
     factors = "" if low is None else f"rank {low.total_rank} rows {low.rows}"
     assert not isinstance(sparse, Chosen)
     entries = "" if sparse is None else f"{sparse.kind} {sparse.num_entries(shape[1])} parts {sparse.parts}"
-    return f"{shape[0]}x{shape[1]} tokens {tokens} {factors} {entries}"
+    narrow = "" if precision == "fp32" else f" {precision}"
+    return f"{shape[0]}x{shape[1]} tokens {tokens} {factors} {entries}{narrow}"
 
 
 def _read(file: Path) -> dict[str, list[dict[str, Any]]]:

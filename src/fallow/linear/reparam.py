@@ -6,12 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fallow.errors import UserError
 from fallow.linear.inputs import Site, dense_weight, stock_layer
-from fallow.linear.kernels.library import library
-from fallow.linear.kernels.structure import make_structure, serves
 from fallow.linear.operands import Operands, assemble
-from fallow.linear.paths import KERNEL_PATHS, LEAN_PATHS, path_of
+from fallow.linear.paths import path_of
+from fallow.linear.paths.fits import unfit
 from fallow.linear.paths.low_rank import low_rank
+from fallow.linear.paths.structures import block_size, structure_of
 from fallow.linear.planner import Choice, usual
 from fallow.linear.shares import local, share_of, whole
 from fallow.linear.terms import Chosen, Terms
@@ -21,10 +22,6 @@ Zeros = Literal["fill", "keep"]
 """What merging does where the base is zero and the update is not: let the update in, or leave it out."""
 
 
-_NONE = torch.empty(0, dtype=torch.int32)
-"""Tells the kernels to derive the structure in each pass."""
-
-
 class ReparamLinear(nn.Module):
     r"""A linear layer whose weight is the sum of the terms that are present.
 
@@ -32,9 +29,9 @@ class ReparamLinear(nn.Module):
 
     Parameters (absent ones are None): `base` (d_out, d_in), `low_rank_a` (rank, d_in), `low_rank_b` (d_out, rank; see
     `LowRank.rows`), `values` (nnz,), `bias` (d_out,). The support is two buffers, `row_pointers` and `columns`, that
-    are not among the saved tensors: they follow from (seed, module name). Paths that use the compiled kernels add a
-    third one, `structure`, which is empty where they derive it in each pass. Entries outside the support do not exist,
-    so nothing can make them non-zero: no weight decay, no momentum, no second process.
+    are not among the saved tensors: they follow from (seed, module name). Paths with kernels of their own may add a
+    third one, `structure`; that of the compiled kernels is empty where they derive it in each pass. Entries outside the
+    support do not exist, so nothing can make them non-zero: no weight decay, no momentum, no second process.
 
     >>> from fallow.linear import Base, Terms
     >>> site = Site("fc", shape=(2, 4), parts=(2,), transposed=False)
@@ -58,6 +55,7 @@ class ReparamLinear(nn.Module):
         self.site = site
         self.terms = terms
         self.asked = path
+        self._block = block_size(terms)
         self._set_path(device)
         for name in ("base", "low_rank_a", "low_rank_b", "values", "bias"):
             self.register_parameter(name, None)
@@ -131,28 +129,28 @@ class ReparamLinear(nn.Module):
     def _set_path(self, device: str, why: str = "asked for") -> None:
         self.path, self.why = Choice(self.asked, why) if self.asked else usual(self.terms, self.site.shape, device)
         self._compute = path_of(self.path)
+        if reason := unfit(self.path, self.terms):
+            raise UserError(f"path {self.path} cannot compute {self.site.name}: {reason}. Or write path: auto")
 
     def _prepare(self) -> None:
         """Derive what the kernels want to know of the support, where the path uses them and they can act."""
-        if self.row_pointers is None or self.columns is None or self.path not in KERNEL_PATHS:
+        if self.row_pointers is None or self.columns is None:
             self.structure = None
-            return
-        here = self.columns.device.type == "cpu" and library() is not None
-        if self.structure is None and here and serves(self.site.shape, self.columns, self.row_pointers):
-            lean = self.path in LEAN_PATHS
-            self.structure = _NONE if lean else make_structure(self.site.shape, self.row_pointers, self.columns)
+        elif self.structure is None:
+            self.structure = structure_of(self.path, self.terms, self.site.shape, self.row_pointers, self.columns)
 
     def _apply(self, fn: Any, recurse: bool = True) -> "ReparamLinear":
-        """What `to` and its like call. On another device another path may suit, and the structure is for the CPU."""
-        before, structure, self.structure = self.device.type, self.structure, None
+        """What `to` and its like call. On another device another path may suit, and another structure."""
+        before, structure, self.structure = self.device, self.structure, None
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        after = self.device.type
-        if before == after == "cpu":
+        after = self.device
+        if before == after:
             self.structure = structure
-        elif before != after:
-            self._set_path(after, self.why)
-            if before != "meta":  # from there comes memory without contents, and `draw_support` follows
-                self._prepare()
+            return self
+        if before.type != after.type:
+            self._set_path(after.type, self.why)
+        if before.type != "meta":  # from there comes memory without contents, and `draw_support` follows
+            self._prepare()
         return self
 
     def draw_support(self, device: torch.device | str | None = None) -> None:
@@ -221,6 +219,7 @@ class ReparamLinear(nn.Module):
             parameters["bias"],
             () if self.terms.low_rank is None else self.terms.low_rank.rows,
             buffers["structure"],
+            self._block,
         )
 
     def _scaled_values(self) -> Tensor | None:

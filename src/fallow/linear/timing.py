@@ -1,11 +1,12 @@
 """How long the paths take for one layer on the machine at hand, beside a stock layer."""
 
+import logging
 import math
 import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -13,11 +14,17 @@ from torch import nn
 from fallow.errors import UserError
 from fallow.linear.inputs import Site
 from fallow.linear.kernels.library import library
-from fallow.linear.paths import PATHS
+from fallow.linear.paths import GPU_PATHS, PATHS, why_not
+from fallow.linear.paths.fits import unfit
 from fallow.linear.planner import NO_GAIN
 from fallow.linear.reparam import ReparamLinear
 from fallow.linear.terms import Chosen, Terms
 from fallow.supports import Block, Kind, NofM, Vector
+
+Precision = Literal["fp32", "bf16"]
+"""Of the products; with `bf16` weights and activations are fp32, and autocast casts them, as in training."""
+
+log = logging.getLogger(__name__)
 
 _MOST_PIECES = 2e8
 """Products of entries and tokens above which `factored` without kernels would take seconds a call."""
@@ -63,12 +70,14 @@ def time_paths(
     paths: Sequence[str] = (),
     pairs: int = 5,
     device: torch.device | str = "cpu",
+    precision: Precision = "fp32",
 ) -> list[Timing]:
     """Time paths against a stock layer of the same shape in alternating pairs; the first row is the stock layer.
 
-    Fresh values, the layer's own support and random activations, in fp32. One thread is measured by processor time,
-    everything else by the clock. A path that could not be used is left out, as is `factored` without kernels where it
-    would take seconds.
+    Fresh values, the layer's own support and random activations. One thread is measured by processor time, everything
+    else by the clock. A path that could not be used is left out, as is `factored` without kernels where it would take
+    seconds. A path of a GPU is left out, with a warning, where its kernels fail, or give other results than the plain
+    operations of `materialise`: what has to be trusted on every GPU is tried on yours.
 
     Args:
         terms: of the layer; a base must not be among them (such a layer is dense already), nor a chosen support.
@@ -77,6 +86,7 @@ def time_paths(
         paths: names; by default all that make sense.
         pairs: how often each path and the stock layer are timed right after each other.
         device: where.
+        precision: of the products.
 
     Raises:
         UserError: terms that cannot be timed.
@@ -94,8 +104,11 @@ def time_paths(
     dense: list[float] = []
     for path in paths or _sensible(terms, entries * tokens, device):
         layer = ReparamLinear.from_layer(stock, site, terms, path)
-        _once(stock, x, grad), _once(layer, x, grad)
-        taken = [_pair(stock, layer, x, grad, ours_first=bool(number % 2)) for number in range(pairs)]
+        if path in GPU_PATHS and (reason := _broken(layer, x, grad, precision)):
+            log.warning("path %s is left out at %dx%d: %s", path, d_out, d_in, reason)
+            continue
+        _once(stock, x, grad, precision), _once(layer, x, grad, precision)
+        taken = [_pair(stock, layer, x, grad, precision, ours_first=bool(number % 2)) for number in range(pairs)]
         dense += [a for a, _ in taken]
         found[path] = (statistics.median(b for _, b in taken), statistics.median(b / a for a, b in taken))
     found = {path: (seconds, round(ratio, 3)) for path, (seconds, ratio) in found.items()}
@@ -148,6 +161,8 @@ def _sensible(terms: Terms, pieces: int, device: torch.device) -> list[str]:
             continue  # without a base it is factored
         if path == "sparse" and not (kernels and terms.sparse is not None):
             continue
+        if path in GPU_PATHS and (device.type != "cuda" or why_not(path) or unfit(path, terms)):
+            continue
         if path == "factored" and not kernels and pieces > _MOST_PIECES:
             continue
         found.append(path)
@@ -155,25 +170,69 @@ def _sensible(terms: Terms, pieces: int, device: torch.device) -> list[str]:
 
 
 def _pair(
-    stock: nn.Module, layer: nn.Module, x: torch.Tensor, grad: torch.Tensor, *, ours_first: bool
+    stock: nn.Module,
+    layer: nn.Module,
+    x: torch.Tensor,
+    grad: torch.Tensor,
+    precision: Precision,
+    *,
+    ours_first: bool,
 ) -> tuple[float, float]:
     """Seconds of the stock layer and of ours."""
     if ours_first:
-        ours = _once(layer, x, grad)
-        return _once(stock, x, grad), ours
-    return _once(stock, x, grad), _once(layer, x, grad)
+        ours = _once(layer, x, grad, precision)
+        return _once(stock, x, grad, precision), ours
+    return _once(stock, x, grad, precision), _once(layer, x, grad, precision)
 
 
-def _once(module: nn.Module, x: torch.Tensor, grad: torch.Tensor) -> float:
-    """Seconds of a forward and a backward pass; for short ones the mean of several."""
+def _once(module: nn.Module, x: torch.Tensor, grad: torch.Tensor, precision: Precision) -> float:
+    """Seconds of a forward and a backward pass; for short ones the mean of several.
+
+    A GPU is given several passes before its end is waited for, so that it never waits for the processor between two.
+    """
+    on_gpu = x.device.type == "cuda"
     alone = x.device.type == "cpu" and torch.get_num_threads() == 1
     clock = time.process_time if alone else time.perf_counter
+    if on_gpu:
+        torch.cuda.synchronize(x.device)
     begin, count = clock(), 0
     while not count or clock() - begin < 0.01:
-        x.grad = None
-        module.zero_grad(set_to_none=True)
-        module(x).backward(grad)
-        if x.device.type == "cuda":
+        for _ in range(10 if on_gpu else 1):
+            _pass(module, x, grad, precision)
+            count += 1
+        if on_gpu:
             torch.cuda.synchronize(x.device)
-        count += 1
     return (clock() - begin) / count
+
+
+def _pass(module: nn.Module, x: torch.Tensor, grad: torch.Tensor, precision: Precision) -> torch.Tensor:
+    """A forward and a backward pass; gives the output."""
+    x.grad = None
+    module.zero_grad(set_to_none=True)
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        y: torch.Tensor = module(x)
+    y.backward(grad.to(y.dtype))
+    return y.detach()
+
+
+def _broken(layer: ReparamLinear, x: torch.Tensor, grad: torch.Tensor, precision: Precision) -> str:
+    """Why a path is not to be trusted here: its kernels fail, or differ from plain operations; else empty."""
+    path, found = layer.path, {}
+    for name in ("materialise", path):
+        layer.use(name)
+        try:
+            y = _pass(layer, x, grad, precision)
+            found[name] = [y, x.grad, *(p.grad for p in layer.parameters())]
+        except Exception as error:  # whatever a compiler or a driver says: another path does the work
+            return ": ".join([type(error).__name__, *str(error).strip().splitlines()[-1:]])
+    for ours, plain in zip(found[path], found["materialise"], strict=True):
+        assert ours is not None
+        assert plain is not None
+        difference, size = (ours - plain).abs().max().item(), plain.abs().max().item()
+        if not difference <= _SAME[precision] * size:
+            return f"its results differ from those of plain operations by {difference / max(size, 1e-30):.1%}"
+    return ""
+
+
+_SAME: dict[Precision, float] = {"fp32": 5e-3, "bf16": 3e-2}
+"""Largest difference, as a share of the largest number, that is rounding; fp32 may be TensorFloat-32 on a GPU."""

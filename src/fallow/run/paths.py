@@ -12,7 +12,7 @@ from fallow.linear import ReparamLinear, Sparse
 from fallow.linear.paths import path_of
 from fallow.linear.planner import MEASURE, Choice, usual
 from fallow.linear.remembered import measured
-from fallow.linear.timing import can_be_timed, name_of
+from fallow.linear.timing import Precision, can_be_timed, name_of
 from fallow.methods.base import reparam_layers
 from fallow.run.main_first import main_first
 from fallow.run.stage import AUTO, Stage
@@ -26,7 +26,13 @@ Summary = list[dict[str, Any]]
 
 
 def settle_paths(
-    mesh: Mesh, stage: Stage, model: nn.Module, folder: Path, tokens: int, say: Callable[[str], None]
+    mesh: Mesh,
+    stage: Stage,
+    model: nn.Module,
+    folder: Path,
+    tokens: int,
+    say: Callable[[str], None],
+    precision: Precision = "fp32",
 ) -> Summary:
     """Give each converted layer its path.
 
@@ -41,6 +47,7 @@ def settle_paths(
         folder: of the stage.
         tokens: of a micro-batch, for a measurement.
         say: tells the user a line.
+        precision: of the recipe, for a measurement.
 
     Raises:
         UserError: the stage names a path that cannot be used here.
@@ -53,7 +60,9 @@ def settle_paths(
         if stage.path == MEASURE and not known:
             say("  timing the paths of each layer shape on this machine")
         for name, layer in layers.items():
-            choice = _again(layer, known[name], mesh) if name in known else _choice(stage, layer, tokens, mesh)
+            choice = (
+                _again(layer, known[name], mesh) if name in known else _choice(stage, layer, tokens, mesh, precision)
+            )
             layer.use(*choice)
         if is_main and not known:
             folder.mkdir(parents=True, exist_ok=True)
@@ -76,12 +85,12 @@ def summary_of(layers: dict[str, ReparamLinear]) -> Summary:
     return [{**dict(zip(names, key, strict=True)), "layers": count} for key, count in found.items()]
 
 
-def _choice(stage: Stage, layer: ReparamLinear, tokens: int, mesh: Mesh) -> Choice:
+def _choice(stage: Stage, layer: ReparamLinear, tokens: int, mesh: Mesh, precision: Precision) -> Choice:
     shape = layer.site.shape
     if stage.path not in (AUTO, MEASURE):
         return Choice(stage.path, "the recipe says so")
     if stage.path == MEASURE and can_be_timed(layer.terms):
-        return measured(layer.terms, shape, tokens, mesh.device)
+        return measured(layer.terms, shape, tokens, mesh.device, precision)
     return usual(layer.terms, shape, mesh.device.type)
 
 

@@ -85,7 +85,9 @@ def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) 
     model = _first(bench, stage, splits, folder, reshape)
     _check_positions(model, stage, bench.recipe.datasets[stage.dataset].context)
     context = bench.recipe.datasets[stage.dataset].context
-    paths = settle_paths(bench.mesh, stage, model, folder, stage.batch.micro * context, bench.say)
+    paths = settle_paths(
+        bench.mesh, stage, model, folder, stage.batch.micro * context, bench.say, bench.recipe.precision
+    )
     flops, layers = count_flops(model, context), list(reparam_layers(model))
     if stage.activations == "recompute":
         flops = flops.recomputing()

@@ -85,7 +85,7 @@ class _SparseLinear(torch.autograd.Function):
         found: list[Tensor | None] = [None] * 3
         if torch.is_grad_enabled():  # gradients of gradients: by plain operations
             x_ti, values_n, _, row_pointers_o, columns_n = ctx.saved_tensors
-            found = _plain_gradients(grad_to, x_ti, values_n, row_pointers_o, columns_n, needs)
+            found = plain_gradients(grad_to, x_ti, values_n, row_pointers_o, columns_n, needs)
         elif any(needs):
             grads = torch.ops.fallow.sparse_linear_backward(grad_to, *ctx.saved_tensors, needs)
             found = [grad if need else None for grad, need in zip(grads, needs, strict=True)]
@@ -199,7 +199,7 @@ def _backward(
     return grad_x, grad_values, grad_bias
 
 
-def _plain_gradients(
+def plain_gradients(
     grad_to: Tensor,
     x_ti: Tensor,
     values_n: Tensor,

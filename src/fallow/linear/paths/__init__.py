@@ -8,6 +8,7 @@ from fallow.errors import UserError, unknown
 from fallow.linear.kernels.gpu import available
 from fallow.linear.kernels.library import library, missing
 from fallow.linear.operands import Operands
+from fallow.linear.paths.block import block
 from fallow.linear.paths.factored import factored
 from fallow.linear.paths.fused import fused
 from fallow.linear.paths.materialise import materialise
@@ -23,20 +24,15 @@ PATHS: dict[str, Path] = {
     "sparse": sparse,
     "update": update,
     "fused": fused,
+    "block": block,
 }
 """The known paths by name."""
 
-GPU_PATHS = frozenset({"fused"})
+GPU_PATHS = ("fused", "block")
 """Paths of a GPU's own, by kernels in Triton."""
 
 DENSE_PATHS = frozenset({"materialise", "fused"})
 """Paths that multiply by all of W, zeros too."""
-
-KERNEL_PATHS = frozenset({"factored", "sparse"})
-"""Paths that use the compiled kernels, and so want the structure of a support. Only `sparse` cannot do without them."""
-
-LEAN_PATHS = frozenset({"factored"})
-"""Those of them that are for few entries: the kernels derive the structure in each pass, and nothing of it is kept."""
 
 
 def path_of(name: str) -> Path:
@@ -47,12 +43,19 @@ def path_of(name: str) -> Path:
     """
     if name not in PATHS:
         raise unknown("path", name, PATHS)
-    if name == "sparse" and library() is None:
-        raise UserError(
-            f"path sparse needs the compiled kernels, and there are none here: {missing()}. Or write path: materialise"
-        )
-    if name in GPU_PATHS and available.missing():
-        raise UserError(
-            f"path {name} is for GPUs, and cannot be used here: {available.missing()}. Write path: materialise"
-        )
+    if reason := why_not(name):
+        raise UserError(f"path {name} cannot be used here: {reason}. Or write path: materialise")
     return PATHS[name]
+
+
+def why_not(name: str) -> str:
+    """Why a path cannot be used on this machine, for any layer; empty where it can.
+
+    >>> why_not("materialise")
+    ''
+    """
+    if name == "sparse" and library() is None:
+        return f"it needs the compiled kernels, and there are none: {missing()}"
+    if name in GPU_PATHS and available.missing():
+        return f"it is for GPUs: {available.missing()}"
+    return ""

@@ -1,9 +1,12 @@
 """Whether the kernels for GPUs can act here."""
 
 import functools
+import hashlib
+import importlib.metadata
 import importlib.util
 import os
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -35,6 +38,14 @@ def _missing(interpreted: bool) -> str:
     if torch.version.hip is None and torch.cuda.get_device_capability() < _OLDEST:
         return f"{torch.cuda.get_device_name()} is older than compute capability {_OLDEST[0]}.{_OLDEST[1]}"
     return ""
+
+
+def version() -> str:
+    """Of Triton, and a checksum of the sources of the kernels: what a measurement of them is good for."""
+    state = hashlib.blake2b(digest_size=6)
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        state.update(file.read_bytes())
+    return f"{importlib.metadata.version('triton')} {state.hexdigest()}"
 
 
 def take(x: Tensor) -> bool:
