@@ -54,6 +54,7 @@ def test_the_steep_start_is_cut_and_said_so() -> None:
     low, high, cut = shown_range([Series(label="a", points=[(0, 10), (5, 9), (50, 4), (100, 3)])])
     assert (low, high, cut) == (3, 4, True)
     assert shown_range([Series(label="a", points=[(0, 3), (100, 4)])])[2] is False
+    assert shown_range([Series(label="a", points=[(0, 10), (100, 3)])], start=0.0)[1:] == (10, False)
 
 
 def test_values_that_are_no_numbers_are_left_out() -> None:

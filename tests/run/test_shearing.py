@@ -109,6 +109,23 @@ def test_the_log_of_the_gates(finished: tuple[Path, dict[str, Any], Recipe]) -> 
     assert not (output / "by-score" / "method.jsonl").exists()
 
 
+def test_table_and_card_tell_of_the_model_that_is_left(finished: tuple[Path, dict[str, Any], Recipe]) -> None:
+    output, results, _ = finished
+    rows = {row["arm"]: row for row in results["rows"]}
+    assert rows.keys() == {"continue", "by-score"}
+    small = AutoModelForCausalLM.from_pretrained(output / "by-score" / "model").num_parameters()
+    counts = {name: stage["training"]["counts"] for name, stage in results["stages"].items()}
+    assert counts["by-score"]["positions"] == counts["continue"]["positions"] == small < counts["pretrain"]["positions"]
+    assert {name: row["nonzero"] for name, row in rows.items()} == {name: counts[name]["nonzero"] for name in rows}
+    assert rows["continue"]["sparsity"] == 0.5  # of the stage that goes on
+    assert results["stages"]["prune"]["training"]["parameters_left"] == small
+    assert "parameters_left" not in results["stages"]["continue"]["training"]
+    card = (output / "prune" / "model" / "README.md").read_text()
+    assert f"| parameters | {small:,} |" in card and "| the gates have | not converged, because" in card
+    assert "| to | layers 1, hidden 16, heads 2, inner 24 |" in card
+    assert "density" not in card
+
+
 def test_what_is_estimated_is_what_was_trained(finished: tuple[Path, dict[str, Any], Recipe]) -> None:
     _, results, recipe = finished
     for cost in estimate_recipe(recipe, Question(epoch_tokens={})).stages:

@@ -58,7 +58,7 @@ def _introduction(recipe: Plain, stage: Plain) -> str:
 def _method(stage: Plain, training: Plain) -> list[tuple[str, str]]:
     method = dict(stage.get("method", {}))
     rows = [("method", str(method.pop("name", "")))]
-    rows += [(key, str(value)) for key, value in method.items()]
+    rows += [(key, _nested(value)) for key, value in method.items()]
     model = stage.get("model", {})
     config = model.get("config") or {}
     begins = f"stage {model['stage']}" if model.get("stage") else model.get("path") or ""
@@ -68,13 +68,16 @@ def _method(stage: Plain, training: Plain) -> list[tuple[str, str]]:
     rows.append(("global batch", _counted(stage.get("batch", {}).get("sequences"), "sequences")))
     rows.append(("updates", _counted(training.get("steps"), "")))
     rows.append((f"{training.get('counts_of_loss', 'tokens')} with a loss", _counted(training.get("tokens"), "")))
+    rows.append(("the gates have", str((training.get("method") or {}).get("verdict", ""))))
     return rows
 
 
 def _cost(training: Plain) -> list[tuple[str, str]]:
     counts, memory = training.get("counts", {}), training.get("memory", {})
-    positions, nonzero = counts.get("positions"), counts.get("nonzero")
+    positions, nonzero, left = counts.get("positions"), counts.get("nonzero"), training.get("parameters_left")
     rows = [("parameters", _counted(positions, "")), ("of them not zero while training", _counted(nonzero, ""))]
+    if left is not None:
+        rows = [("parameters", _counted(left, "")), ("while training, before the cut", _counted(positions, ""))]
     is_frozen = counts.get("trainable") is not None and counts["trainable"] < counts.get("stored", 0)
     if is_frozen:
         rows.append(("of them trained", _counted(counts["trainable"], "")))
@@ -84,7 +87,7 @@ def _cost(training: Plain) -> list[tuple[str, str]]:
         left = pruned["linear_flops_left"]
         rows.append(("multiplications of these layers left, with the update", f"{left:.1%}"))
         rows.append(("not zero, with the update kept apart", _counted(counts.get("apart"), "")))
-    if positions and nonzero is not None:
+    if positions and nonzero is not None and left is None:
         rows.append(("density of the whole model", f"{nonzero / positions:.4f}"))
     for key, title in (
         ("flops", "training FLOPs, needed"),
@@ -244,6 +247,13 @@ def _counted(value: Any, unit: str) -> str:
 
 def _shown(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _nested(value: Any) -> str:
+    """Settings inside a setting, without those that say nothing."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    return ", ".join(f"{key} {item}" for key, item in value.items() if item)
 
 
 def _inline(text: str) -> str:

@@ -55,10 +55,10 @@ def _figure(entry: Mapping[str, Any], number: int) -> str:
     charts = []
     for column, title, unit in ((3, "share of the data", "share"), (2, "loss above its reference", "nats")):
         series = [
-            Series(label=str(domain["label"]), style=style, points=_points(domain["points"], column))
+            Series(label=str(domain["label"]), style=style, points=_points(domain, column))
             for style, domain in enumerate(domains)
         ]
-        chart = line_chart(series, title=f"{stage}: {title}", x_title="training tokens", y_title=unit)
+        chart = line_chart(series, title=f"{stage}: {title}", x_title="training tokens", y_title=unit, start=0.0)
         if chart:
             charts.append(
                 f'<figure><h3>{escape(stage)}: {title}</h3><div class="wide" tabindex="0">{chart}</div></figure>\n'
@@ -67,8 +67,11 @@ def _figure(entry: Mapping[str, Any], number: int) -> str:
     return "".join(charts) + name + _table(domains, number)
 
 
-def _points(points: Sequence[Sequence[float | None]], column: int) -> list[tuple[float, float]]:
-    return [(float(p[0] or 0), float(value)) for p in points if (value := p[column]) is not None]
+def _points(domain: Mapping[str, Any], column: int) -> list[tuple[float, float]]:
+    """Shares begin with that at the start, which holds until the first validation."""
+    found = [(float(p[0] or 0), float(value)) for p in domain["points"] if (value := p[column]) is not None]
+    begins = column == 3 and domain.get("start") is not None and found and found[0][0] > 0
+    return [(0.0, float(domain["start"])), *found] if begins else found
 
 
 def _table(domains: Sequence[Mapping[str, Any]], number: int) -> str:

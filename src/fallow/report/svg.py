@@ -45,7 +45,13 @@ class Series:
 
 
 def line_chart(
-    series: Sequence[Series], *, title: str, x_title: str = "tokens", y_title: str = "loss", standalone: bool = False
+    series: Sequence[Series],
+    *,
+    title: str,
+    x_title: str = "tokens",
+    y_title: str = "loss",
+    start: float = _START,
+    standalone: bool = False,
 ) -> str:
     """An SVG element: lines, axes, and at the end of each line its name and last value.
 
@@ -57,6 +63,7 @@ def line_chart(
         title: read out by screen readers, not drawn.
         x_title: what the horizontal axis measures.
         y_title: what the vertical axis measures.
+        start: share of the horizontal axis whose values may lie above the frame; 0 shows them all.
         standalone: add the namespace and the styles, for a file of its own.
     """
     drawn = [one for one in series if one.points]
@@ -65,7 +72,7 @@ def line_chart(
     ends = _ends(drawn)
     margin = min(440, 26 + LETTER * max(len(f"{label} {value:.3f}") for label, _, value, _ in ends))
     first, last = _extent(drawn)
-    low, high, _ = shown_range(drawn)
+    low, high, _ = shown_range(drawn, start)
     right = WIDTH - margin
     frame = Frame(
         x=Axis(first, last, LEFT, right),
@@ -73,8 +80,8 @@ def line_chart(
     )
     number = abs(hash_of(title, drawn)) % 10**8
     draw_axes(frame, x_title, y_title, right)
-    frame.parts.append(f'<clipPath id="frame-{number}"><rect x="{LEFT}" y="{TOP - 4}" width="{right - LEFT + 4:.1f}"'
-                       f' height="{HEIGHT - TOP - BOTTOM + 4}"/></clipPath>')  # fmt: skip
+    shown = f'x="{LEFT - 4}" y="{TOP - 4}" width="{right - LEFT + 8:.1f}" height="{HEIGHT - TOP - BOTTOM + 4}"'
+    frame.parts.append(f'<clipPath id="frame-{number}"><rect {shown}/></clipPath>')
     frame.parts.append(f'<g clip-path="url(#frame-{number})">')
     for one in drawn:
         _draw_band(frame, one)
@@ -115,10 +122,10 @@ def _ends(series: Sequence[Series]) -> list[tuple[str, float, float, int]]:
     return [(label, one.points[-1][0], one.points[-1][1], one.style) for label, one in by_label.items()]
 
 
-def shown_range(series: Sequence[Series]) -> tuple[float, float, bool]:
+def shown_range(series: Sequence[Series], start: float = _START) -> tuple[float, float, bool]:
     """Lowest and highest loss that a chart has room for, and whether some of the start lies above."""
     first, last = _extent(series)
-    late = [y for one in series for x, y in one.points if x >= first + _START * (last - first)]
+    late = [y for one in series for x, y in one.points if x >= first + start * (last - first)]
     values = [y for one in series for _, y in one.points]
     # The end of a line that ends early is what one wants to compare too.
     ends = [one.points[-1][1] for one in series]

@@ -54,8 +54,8 @@ def cost_of_looking(
 
 
 def told_cost(stage: Stage, held_out: Mapping[str, Dataset], plan: Plan, cost: float) -> str:
-    """A line about it, where a mixture follows the losses or where it is dear; else nothing."""
-    if not plan.validate_every or (stage.mixture.rule == "fixed" and cost <= DEAR):
+    """A line about it where a mixture follows the losses, which needs validations; else nothing."""
+    if stage.mixture.rule == "fixed":
         return ""
     seen = sequences_of(stage, held_out)
     few, many = min(seen.values()), max(seen.values())

@@ -56,9 +56,10 @@ def collect(recipe: Recipe, records: Mapping[str, Record], logs: Mapping[str, Se
     """Everything that a report is made of; see `fallow.report.results` for the form.
 
     A row is a way through the recipe: a stage that no other one begins with, and the stages before it. Sparsity,
-    counts, bytes, speed and the ceiling are those of its first stage; FLOPs are summed over all of them; the validation
-    loss is that of the last stage on the first one's data; perplexity and the scores of texts are those of the last
-    stage, as papers print them (0 to 100 where the script gives 0 to 1).
+    counts, bytes, speed and the ceiling are those of its first stage, or of the first one after the model was cut to
+    another shape; FLOPs are summed over all of them; the validation loss is that of the last stage on the first one's
+    data; perplexity and the scores of texts are those of the last stage, as papers print them (0 to 100 where the
+    script gives 0 to 1).
     """
     done = [stage for stage in recipe.stages if stage.name in records]
     rows = _without_the_obvious([_row([records[stage.name] for stage in way], way) for way in ways(done)])
@@ -99,7 +100,8 @@ def ways(stages: Sequence[Stage]) -> list[list[Stage]]:
 def _row(records: Sequence[Record], way: Sequence[Stage]) -> dict[str, Any]:
     first, last = records[0], records[-1]
     training = [record["training"] for record in records]
-    counts, memory = training[0]["counts"], training[0]["memory"]
+    shown = _last_shape(way, training)
+    counts, memory = training[shown]["counts"], training[shown]["memory"]
     pruned = next((t["pruned"] for t in reversed(training) if t.get("pruned")), None)
     last_counts = {"apart": 0, **training[-1]["counts"]}
     is_frozen = last_counts["trainable"] < last_counts["stored"]
@@ -112,7 +114,7 @@ def _row(records: Sequence[Record], way: Sequence[Stage]) -> dict[str, Any]:
     return {
         "arm": way[-1].label,
         "stages": [stage.name for stage in way],
-        "sparsity": getattr(way[0].method, "sparsity", 0.0),
+        "sparsity": getattr(way[shown].method, "sparsity", 0.0),
         "pruned": pruned["sparsity"] if pruned else None,
         "linear_flops_left": pruned["linear_flops_left"] if pruned else None,
         "trainable": last_counts["trainable"] if is_frozen else None,
@@ -120,8 +122,10 @@ def _row(records: Sequence[Record], way: Sequence[Stage]) -> dict[str, Any]:
         "stored": counts["stored"],
         "flops": flops,
         "reduction": dense / flops if flops else None,
-        "ceiling": None if is_frozen else training[0]["ceiling"],  # it knows what sparsity saves, and no frozen weights
-        "speed": training[0]["tokens_per_second"],
+        "ceiling": None
+        if is_frozen
+        else training[shown]["ceiling"],  # it knows what sparsity saves, and no frozen weights
+        "speed": training[shown]["tokens_per_second"],
         "valid_loss": loss,
         "valid_perplexity": None if tuned or loss is None else math.exp(loss),
         "perplexity": math.exp(last["scores"]["loss"]) if tuned else None,
@@ -131,6 +135,17 @@ def _row(records: Sequence[Record], way: Sequence[Stage]) -> dict[str, Any]:
         **benchmark_values(last["scores"]),
         "bytes": sum(part["weights"] + part["optimizer"] + part["indices"] for part in held),
     }
+
+
+def _last_shape(way: Sequence[Stage], training: Sequence[Record]) -> int:
+    """Number of the stage that begins with the shape that the way ends with."""
+    begins = [0]
+    for number, stage in enumerate(way):
+        if stage.model.cut is not None:
+            begins.append(number)
+        if "parameters_left" in training[number] and number + 1 < len(way):
+            begins.append(number + 1)
+    return begins[-1]
 
 
 def _without_the_obvious(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -150,6 +150,9 @@ def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) 
     whole = _whole(bench, stage, loop.model, folder, reshape)
     if whole is not None:
         _write_model(bench, stage, whole, folder, layers)
+        left = sum(p.numel() for p in whole.parameters())
+        if left != counts.positions and not reparam_layers(whole):
+            numbers["parameters_left"] = left
     mesh.barrier()
     return Trained(whole, numbers)
 
