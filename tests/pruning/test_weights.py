@@ -97,6 +97,13 @@ def test_keys_are_treated_as_asked(family: str) -> None:
         assert all(s == pytest.approx(0.5) for label, s in report.by_matrix.items() if s)
 
 
+def test_keys_that_stand_between_queries_and_values_cannot_be_kept() -> None:
+    with pytest.raises(UserError, match=r"keys is kept, but no matrix of GPTNeoXForCausalLM holds keys alone"):
+        prune(tuned("gpt_neox"), Weights(ratio=0.5, keys="kept"))
+    report = prune(tuned("gpt_neox"), Weights(ratio=0.5, scope="matrix"))
+    assert [s for label, s in report.by_matrix.items() if "query_key_value" in label] == pytest.approx([0.5] * 2)
+
+
 def test_groups_together_give_single_matrices_different_sparsities() -> None:
     model = tuned("llama")
     with torch.no_grad():

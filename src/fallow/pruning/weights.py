@@ -39,7 +39,7 @@ def groups(model: nn.Module, settings: Weights) -> tuple[list[Matrix], list[Matr
     """The matrices with an update, and the others that are pruned.
 
     Raises:
-        UserError: a name in `also` that matches nothing, or a layer without a frozen base.
+        UserError: a name in `also` that matches nothing, a layer without a frozen base, or keys that cannot be kept.
     """
     found = list(matrices(model))
     for ending in settings.also:
@@ -56,6 +56,11 @@ def groups(model: nn.Module, settings: Weights) -> tuple[list[Matrix], list[Matr
                 f"{matrix.name} cannot be pruned: its weight has no frozen base, so pruned entries would not stay "
                 "away. Prune models tuned by method dsee or lora, or stock models"
             )
+    if settings.keys == "kept" and not any(matrix.role == "k" for matrix in chosen):
+        raise UserError(
+            f"keys is kept, but no matrix of {type(model).__name__} holds keys alone: in query_key_value they stand "
+            "between queries and values, head by head. Remove keys"
+        )
     others = [m for m in chosen if not m.has_update and (settings.keys == "pruned" or m.role != "k")]
     return [m for m in chosen if m.has_update], others
 
