@@ -97,6 +97,7 @@ def cost_of(recipe: Recipe) -> float:
     tokens = prune.batch.sequences * text.context
     held_out: dict[str, Any] = {source.name: Text(text.context) for source in text.valid}
     cost = cost_of_looking(prune, held_out, plan, tokens, flops)
+    assert found.validation == pytest.approx(cost)
     assert ("A smaller validation.sequences" in told_cost(prune, held_out, plan, cost)) == (cost > 0.1)
     return cost
 

@@ -12,7 +12,7 @@ WIDTH = 118
 
 def as_text(cost: RecipeCost) -> str:
     """The whole answer."""
-    blocks = [_head(cost), _table(cost)]
+    blocks = [_head(cost), _table(cost), _validations(cost)]
     for names, one in _distinct(cost):
         blocks.append(_details(names, one, cost))
     blocks += [_laws(cost), _total(cost)]
@@ -42,6 +42,14 @@ def _table(cost: RecipeCost) -> str:
             ]
         )
     return _aligned(rows)
+
+
+def _validations(cost: RecipeCost) -> str:
+    """What is computed beside the training, where it is worth a word."""
+    shares = {one.stage.name: one.validation for one in cost.stages if one.validation is not None}
+    told = [f"{name} {share:.0%}" for name, share in shares.items() if share >= 0.005]
+    line = f"Validations, which are not counted here, cost at most: {', '.join(told)} of the training."
+    return "\n".join(textwrap.wrap(line, WIDTH)) if told else ""
 
 
 def _tokens(one: StageCost) -> str:

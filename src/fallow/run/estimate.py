@@ -11,6 +11,7 @@ from fallow.accounting.sketch import Sketch, sketch_of
 from fallow.data.settings import TextData
 from fallow.errors import UserError
 from fallow.run.configs import config_of
+from fallow.run.looking import most_for_looking
 from fallow.run.manner import manner_of
 from fallow.run.recipe import Recipe
 from fallow.run.sizes import Amount, Sizes
@@ -80,6 +81,9 @@ class StageCost:
     speed: float
     """Tokens a second of all processes; 0 when it is not known."""
 
+    validation: float | None
+    """Computing of its validations over that of its training, at most; None when it is not known."""
+
     losses: tuple[PredictedLoss, ...]
     no_loss: str
     """Why no loss is predicted, when it was asked for."""
@@ -128,6 +132,7 @@ class StageCost:
             "budget": self.amount.to_dict(),
             **self.cost.to_dict(),
             "flops": self.flops(),
+            "validation_cost": self.validation,
             "disk_while_running": self.disk,
             "disk_left": self.disk_left,
             "tokens_per_second": self.speed or None,
@@ -237,6 +242,9 @@ def estimate_recipe(recipe: Recipe, question: Question, measure: Measure | None 
                 amount=amount,
                 cost=costs[shape],
                 speed=speeds[shape] or question.tokens_per_second,
+                validation=most_for_looking(
+                    stage, recipe.datasets[stage.dataset], _steps_of_one(amount), costs[shape].flops
+                ),
                 losses=losses,
                 no_loss=why,
             )
@@ -251,6 +259,11 @@ def _sketch(stage: Stage, config: Mapping[str, Any], device: str) -> Sketch:
         )
     except UserError as error:
         raise UserError(f"stage {stage.name}: {error}") from None
+
+
+def _steps_of_one(amount: Amount) -> int | None:
+    """Of one trial."""
+    return None if amount.steps is None else max(amount.steps // amount.trials, 1)
 
 
 def _accumulation(stage: Stage, processes: int) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from fallow.accounting.flops import Flops
 from fallow.data.batch import Dataset
+from fallow.data.settings import Data, TextData
 from fallow.run.stage import Stage
 from fallow.train.plan import Plan
 
@@ -45,11 +46,30 @@ def cost_of_looking(
         tokens_per_batch: of one step.
         flops: of the model at the length of the data.
     """
-    every = plan.validate_every or plan.num_steps
-    looks = math.ceil(plan.num_steps / every) + stage.validation.first
-    seen = sequences_of(stage, held_out)
-    tokens = sum(num * held_out[name].mean_length for name, num in seen.items())
-    trained = plan.num_steps * max(tokens_per_batch, 1) * flops.training_executed
+    tokens = sum(num * held_out[name].mean_length for name, num in sequences_of(stage, held_out).items())
+    return _cost(stage, tokens, plan.num_steps, plan.validate_every, tokens_per_batch, flops)
+
+
+def most_for_looking(stage: Stage, data: Data, num_steps: int | None, flops: Flops) -> float | None:
+    """The same before anything is read, if the held-out sets have as much as is asked for; None where it is not known.
+
+    Args:
+        stage: says how much a validation looks at.
+        data: its data set.
+        num_steps: of the stage.
+        flops: of the model at the length of the data.
+    """
+    asked = batches_of(stage) * stage.batch.micro
+    if not isinstance(data, TextData) or num_steps is None or not asked or stage.validation.every.epochs:
+        return None
+    sets, tokens_per_batch = len(data.sources if data.valid_share else data.valid), stage.batch.sequences * data.context
+    every = stage.validation.every.num_steps(tokens_per_batch, 0.0)
+    return _cost(stage, sets * asked * data.context, num_steps, every, tokens_per_batch, flops)
+
+
+def _cost(stage: Stage, tokens: float, num_steps: int, every: int, tokens_per_batch: float, flops: Flops) -> float:
+    looks = math.ceil(num_steps / (every or num_steps)) + stage.validation.first
+    trained = num_steps * max(tokens_per_batch, 1) * flops.training_executed
     return looks * tokens * flops.forward_executed / trained
 
 
