@@ -6,6 +6,7 @@ import torch
 from fallow.linear.kernels.gpu import available
 from fallow.linear.kernels.library import missing
 from fallow.linear.paths import GPU_PATHS, PATHS, why_not
+from fallow.linear.paths.fits import SPECIAL
 
 needs_kernels = pytest.mark.skipif(bool(missing()), reason=f"compiled kernels: {missing()}")
 """For tests of the kernels themselves."""
@@ -13,7 +14,7 @@ needs_kernels = pytest.mark.skipif(bool(missing()), reason=f"compiled kernels: {
 needs_triton = pytest.mark.skipif(bool(available.missing()), reason=f"GPU kernels: {available.missing()}")
 """For tests of the kernels in Triton, which are interpreted without a GPU: slowly."""
 
-ANY_SUPPORT = [name for name in PATHS if name != "block"]
+ANY_SUPPORT = [name for name in PATHS if name not in SPECIAL]
 """Paths that take every layer."""
 
 

@@ -18,16 +18,20 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_json_alone_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "linear", *TINY, "--support", "uniform", "2:4", "--json"]) == 0
+    assert main(["bench", "linear", *TINY, "--support", "uniform", "2:4", "transposable", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert all(list(row) == KEYS for row in rows)
-    assert {(row["support"], row["sparsity"]) for row in rows} == {("uniform", 0.75), ("2:4", 0.5)}
-    assert sum(row["chosen"] for row in rows) == 2
+    assert {(row["support"], row["sparsity"]) for row in rows} == {
+        ("uniform", 0.75),
+        ("2:4", 0.5),
+        ("transposable", 0.5),
+    }
+    assert sum(row["chosen"] for row in rows) == 3
 
 
 def test_paths_that_are_not_timed_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "linear", *TINY, "--device", "cpu", "--precision", "bf16"]) == 0
-    assert "GPU paths fused, block are not timed: " in capsys.readouterr().err
+    assert "GPU paths fused, block, semi_structured are not timed: " in capsys.readouterr().err
 
 
 def test_text(capsys: pytest.CaptureFixture[str]) -> None:

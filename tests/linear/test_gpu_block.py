@@ -5,7 +5,7 @@ import torch
 
 from fallow.errors import UserError
 from fallow.linear import Base
-from fallow.linear.kernels.gpu.block_structure import make_block_structure
+from fallow.linear.kernels.gpu.block_structure import block_structure_bytes, make_block_structure
 from tests.linear.gpu import DEVICE, activations, compare, make
 from tests.paths import needs_triton
 
@@ -135,4 +135,5 @@ def test_the_structure_names_each_block_once() -> None:
     assert begins.diff().tolist() == exist.sum(0).tolist()
     found = [(row, column) for column in range(4) for row in rows[begins[column] : begins[column + 1]].tolist()]
     assert {tuple(pair) for pair in exist.nonzero().tolist()} == set(found) and len(found) == 12
+    assert block_structure_bytes((96, 64), layer.columns.numel(), 16) == 4 * structure.numel()
     assert rows_of_blocks.tolist() == exist.nonzero()[:, 0].tolist()

@@ -83,9 +83,10 @@ def test_paths_of_a_gpu_are_timed_on_one() -> None:
     blocks = Terms(sparse=sparse(0.25, "block:16", rows=32))
     pretended, here = torch.device("cuda"), torch.device("cpu")
     missing_here = set() if not available.missing() else {"fused", "block"}
-    assert {"fused", "block"} - missing_here <= set(timing._sensible(blocks, 1, pretended))
-    assert "block" not in timing._sensible(Terms(sparse=sparse(0.25)), 1, pretended)
-    assert not {"fused", "block"} & set(timing._sensible(blocks, 1, here))
+    shape = (32, 64)
+    assert {"fused", "block"} - missing_here <= set(timing._sensible(blocks, shape, 1, pretended, "bf16"))
+    assert "block" not in timing._sensible(Terms(sparse=sparse(0.25)), shape, 1, pretended, "bf16")
+    assert not {"fused", "block"} & set(timing._sensible(blocks, shape, 1, here, "bf16"))
     assert "path block" in usual(blocks, (32, 32), "cuda").why
 
 
@@ -99,7 +100,7 @@ def test_what_the_table_says_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     assert usual(few, (768, 768)) == ("materialise", "no compiled kernels: FALLOW_KERNELS=off")
 
 
-@pytest.mark.parametrize("kind", ["uniform", "2:4", "vector:4", "block:8"])
+@pytest.mark.parametrize("kind", ["uniform", "2:4", "vector:4", "block:8", "transposable"])
 def test_kinds_are_named_as_recipes_write_them(kind: str) -> None:
     assert name_of(kind_of(kind)) == kind
 

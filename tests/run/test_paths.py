@@ -87,6 +87,8 @@ def test_mistakes(recipe: Path) -> None:
         stage(recipe, "spares")
     with pytest.raises(UserError, match="path has no effect with method dense"):
         load(str(recipe), [("stages.tune.path", Words(("sparse",)))])
+    with pytest.raises(UserError, match="path is semi_structured, which has no effect in fp32"):
+        stage(recipe, "semi_structured")
 
 
 def test_what_the_report_says(recipe: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fallow.errors import UserError
 from fallow.random import Key
-from fallow.supports import Block, Kind, NofM, Support, Uniform, Vector, kind_of, layer_densities
+from fallow.supports import Block, Kind, NofM, Support, Transposable, Uniform, Vector, kind_of, layer_densities
 
 
 def as_mask(support: Support) -> torch.Tensor:
@@ -34,6 +34,21 @@ def test_uniform_is_exact(rows: int, columns: int, density: float, seed: int) ->
 def test_n_of_m(kind: NofM, density: float) -> None:
     mask = as_mask(kind.draw((6, 24), density, Key(0, "w")))
     assert (mask.view(6, -1, kind.m).sum(-1) == kind.n).all()
+
+
+def test_transposable_is_two_of_four_in_both_directions() -> None:
+    mask = as_mask(Transposable().draw((48, 64), 0.5, Key(0, "w")))
+    assert (mask.view(48, -1, 4).sum(-1) == 2).all() and (mask.t().reshape(64, -1, 4).sum(-1) == 2).all()
+
+
+def test_every_transposable_tile_is_equally_likely() -> None:
+    """90 tiles; chi-squared of their counts over 36,864 draws, which is below 135 in 999 of 1,000 cases."""
+    mask = as_mask(Transposable().draw((768, 768), 0.5, Key(1, "w")))
+    tiles = mask.view(192, 4, 192, 4).transpose(1, 2).reshape(-1, 16).long() @ (2 ** torch.arange(16))
+    counts = tiles.bincount().double()
+    counts = counts[counts > 0]
+    assert len(counts) == 90
+    assert float(((counts - counts.mean()) ** 2 / counts.mean()).sum()) < 135
 
 
 def test_vector_and_block_tiles_are_full_or_empty() -> None:

@@ -196,7 +196,8 @@ def numbers(layer: LinearLayer, as_executed: bool = False) -> Numbers:
         layer: stock or converted.
         as_executed: what the layer's path multiplies each token by, instead of what exists. `materialise` and `fused`
             build W once a pass and multiply all of it; building is not counted, since all tokens of the pass share it.
-            The other paths multiply by the terms.
+            The other paths multiply by the terms; of `semi_structured` the weight's gradient is counted so, too,
+            which is a dense product.
     """
     module = layer.module
     if not isinstance(module, ReparamLinear):

@@ -200,7 +200,8 @@ def path_bytes(layer: Layer, tokens: int, narrow: int, path: str) -> int:
     `materialise` holds the matrix twice while it is built (scatter makes a new one), beside the 64-bit positions of its
     entries; while positions are computed there are three such lists. In backward the matrix gives way to its gradient.
 
-    `fused` holds W and then its gradient, each once, and that of the entries.
+    `fused` holds W and then its gradient, each once, and that of the entries; `block` the last of these alone;
+    `semi_structured` W, its transpose, and that in compressed form.
 
     `sparse` and `factored` hold what the compiled kernels work in, and under bf16 the input, its gradient and that of
     the output in fp32; with factors also what they give. Without kernels `factored` holds pieces of entries x tokens,
@@ -227,6 +228,12 @@ def path_bytes(layer: Layer, tokens: int, narrow: int, path: str) -> int:
         return scratch_bytes(layer.terms, layer.site.shape, tokens) + made + factors + wide
     if path == "fused":
         return matrix + 4 * entries
+    if path == "block":
+        low_rank = layer.terms.low_rank
+        beside = 0 if low_rank is None else narrow * tokens * (low_rank.total_rank + d_out)
+        return 4 * entries + beside
+    if path == "semi_structured":
+        return 2 * matrix + matrix // 2 + matrix // 16 + 4 * entries
     if path in ("materialise", "sparse"):
         if layer.terms.sparse is None and layer.terms.low_rank is None:
             return 0

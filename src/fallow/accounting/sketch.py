@@ -15,8 +15,9 @@ from fallow.accounting.shapes import Weight, linear_sites_of, weights_of
 from fallow.conversion import match_targets
 from fallow.linear import Site, Terms
 from fallow.linear.kernels.library import library
+from fallow.linear.kernels.gpu.block_structure import block_structure_bytes
 from fallow.linear.paths import DENSE_PATHS, path_of
-from fallow.linear.paths.structures import KERNEL_PATHS, LEAN_PATHS
+from fallow.linear.paths.structures import KERNEL_PATHS, LEAN_PATHS, block_size
 from fallow.linear.planner import structure_bytes, usual
 from fallow.methods import Method
 from fallow.random import Key
@@ -131,6 +132,8 @@ class Layer:
         if self.terms is None or self.terms.sparse is None:
             return 0
         own = Support.meta(self.site.shape, self.num_entries).num_bytes
+        if path == "block":
+            return own + block_structure_bytes(self.site.shape, self.num_entries, block_size(self.terms))
         keeps = self.uses_kernels(path) and path not in LEAN_PATHS
         return own + (structure_bytes(self.terms, self.site.shape) if keeps else 0)
 

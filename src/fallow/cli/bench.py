@@ -20,9 +20,9 @@ folder); a recipe with `path: measure`, or convert(..., path="measure"), goes by
   --shape OxI ...       rows x columns of the weight; by default 768x768 3072x768 768x3072 2048x2048
   --tokens N ...        by default 1024
   --sparsity S ...      by default 0.5 0.75 0.9
-  --support KIND ...    uniform, vector:4, block:8, 2:4 (fixes the sparsity); by default uniform
-  --device D            cpu or cuda; by default cuda where there is one. What a GPU's own paths (fused, block) need
-                        and is not there is said on standard error
+  --support KIND ...    uniform, vector:4, block:8, 2:4 or transposable (both fix the sparsity); by default uniform
+  --device D            cpu or cuda; by default cuda where there is one. What keeps a GPU's own paths (fused,
+                        block, semi_structured) from being timed is said on standard error
   --precision P         fp32, or bf16 (autocast); by default fp32
   --threads N           of torch; by default as torch has it. One thread is measured by processor time
   --again               measure even what is remembered
@@ -101,7 +101,7 @@ def _linear(values: dict[str, tuple[str, ...]], switches: set[str]) -> int:
         for shape in values.get("shape", ("768x768", "3072x768", "768x3072", "2048x2048"))
         for tokens in values.get("tokens", ("1024",))
         for kind in values.get("support", ("uniform",))
-        for sparsity in ([_fixed(kind)] if ":" in kind and kind[0].isdigit() else sparsities)
+        for sparsity in (_fixed(kind) or sparsities)
     ]
     supports = {kind: kind_of(kind) for *_, kind, _ in wanted}  # a mistake is found before anything is timed
     device = device_named(torch, values.get("device", ("",))[0])
@@ -192,8 +192,13 @@ def _share(word: str) -> float:
     return share
 
 
-def _fixed(kind: str) -> float:
+def _fixed(kind: str) -> list[float]:
+    """The one sparsity of a kind that leaves no choice; empty for others."""
+    if kind == "transposable":
+        return [0.5]
+    if ":" not in kind or not kind[0].isdigit():
+        return []
     n, _, m = kind.partition(":")
     if not (n.isdigit() and m.isdigit() and 0 < int(n) < int(m)):
         raise UserError(f"--support is {kind}, but of an n:m support n must be below m, such as 2:4")
-    return 1 - int(n) / int(m)
+    return [1 - int(n) / int(m)]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from fallow.linear.kernels.library import library, missing
 from fallow.linear.kernels.structure import expected_bytes, expected_scratch
-from fallow.linear.paths.fits import unfit
+from fallow.linear.paths.fits import SPECIAL, unfit
 from fallow.linear.terms import Sparse, Terms
 from fallow.supports import Block, Vector
 
@@ -63,7 +63,7 @@ def usual(terms: Terms, shape: tuple[int, int], device: str = "cpu") -> Choice:
     if terms.base is not None:
         return Choice("materialise", "the base is dense")
     if device != "cpu":
-        other = next((path for path in ("block",) if not unfit(path, terms)), "")
+        other = next((path for path in SPECIAL if not unfit(path, terms, shape)), "")
         untimed = f"the table has no times of path {other} on GPUs; path: measure finds out"
         return Choice("materialise", f"one dense product; {untimed if other else NO_GAIN}")
     return _on_cpu(terms, shape)

@@ -129,7 +129,7 @@ class ReparamLinear(nn.Module):
     def _set_path(self, device: str, why: str = "asked for") -> None:
         self.path, self.why = Choice(self.asked, why) if self.asked else usual(self.terms, self.site.shape, device)
         self._compute = path_of(self.path)
-        if reason := unfit(self.path, self.terms):
+        if reason := unfit(self.path, self.terms, self.site.shape):
             raise UserError(f"path {self.path} cannot compute {self.site.name}: {reason}. Or write path: auto")
 
     def _prepare(self) -> None:

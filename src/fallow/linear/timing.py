@@ -19,7 +19,7 @@ from fallow.linear.paths.fits import unfit
 from fallow.linear.planner import NO_GAIN
 from fallow.linear.reparam import ReparamLinear
 from fallow.linear.terms import Chosen, Terms
-from fallow.supports import Block, Kind, NofM, Vector
+from fallow.supports import Block, Kind, NofM, Transposable, Vector
 
 Precision = Literal["fp32", "bf16"]
 """Of the products; with `bf16` weights and activations are fp32, and autocast casts them, as in training."""
@@ -102,7 +102,7 @@ def time_paths(
     entries = 0 if terms.sparse is None else terms.sparse.num_entries(d_in)
     found: dict[str, tuple[float, float]] = {}
     dense: list[float] = []
-    for path in paths or _sensible(terms, entries * tokens, device):
+    for path in paths or _sensible(terms, shape, entries * tokens, device, precision):
         layer = ReparamLinear.from_layer(stock, site, terms, path)
         if path in GPU_PATHS and (reason := _broken(layer, x, grad, precision)):
             log.warning("path %s is left out at %dx%d: %s", path, d_out, d_in, reason)
@@ -137,6 +137,8 @@ def name_of(kind: Kind) -> str:
         return f"vector:{kind.height}"
     if isinstance(kind, Block):
         return f"block:{kind.size}"
+    if isinstance(kind, Transposable):
+        return "transposable"
     return f"{kind.n}:{kind.m}" if isinstance(kind, NofM) else "uniform"
 
 
@@ -153,7 +155,9 @@ def _why(path: str, best: str, ratio: float) -> str:
     return f"the fastest: {ratio:.2f} of dense, {1 / ratio:.1f} times as fast, as measured here"
 
 
-def _sensible(terms: Terms, pieces: int, device: torch.device) -> list[str]:
+def _sensible(
+    terms: Terms, shape: tuple[int, int], pieces: int, device: torch.device, precision: Precision
+) -> list[str]:
     kernels = device.type == "cpu" and library() is not None
     found = []
     for path in PATHS:
@@ -161,8 +165,10 @@ def _sensible(terms: Terms, pieces: int, device: torch.device) -> list[str]:
             continue  # without a base it is factored
         if path == "sparse" and not (kernels and terms.sparse is not None):
             continue
-        if path in GPU_PATHS and (device.type != "cuda" or why_not(path) or unfit(path, terms)):
+        if path in GPU_PATHS and (device.type != "cuda" or why_not(path) or unfit(path, terms, shape)):
             continue
+        if path == "semi_structured" and precision == "fp32":
+            continue  # it is materialise
         if path == "factored" and not kernels and pieces > _MOST_PIECES:
             continue
         found.append(path)

@@ -107,6 +107,11 @@ class Recipe:
         self._check_mixture(stage, place, data, earlier)
         if stage.model.moments:
             self._check_moments(stage, place)
+        if stage.path == "semi_structured" and self.precision == "fp32":
+            raise UserError(
+                f"{place}.path is semi_structured, which has no effect in fp32: sparse tensor cores multiply bfloat16. "
+                "Write precision: bf16, or path: auto."
+            )
         for one in (stage, *(trial for _, trial in stage.trials())) if stage.trains else ():
             try:
                 one.loop_settings(self.precision)

@@ -2,7 +2,7 @@
 
 from fallow.supports.choices import Choice, choose
 from fallow.supports.densities import DISTRIBUTIONS, layer_densities
-from fallow.supports.kinds import Block, Kind, NofM, Uniform, Vector, kind_of
+from fallow.supports.kinds import Block, Kind, NofM, Transposable, Uniform, Vector, kind_of
 from fallow.supports.support import Support
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Kind",
     "NofM",
     "Support",
+    "Transposable",
     "Uniform",
     "Vector",
     "choose",

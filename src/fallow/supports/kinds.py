@@ -3,6 +3,7 @@
 Shapes: (d_out, d_in), the orientation of `nn.Linear.weight`.
 """
 
+import itertools
 import re
 from dataclasses import dataclass
 from typing import Protocol
@@ -126,14 +127,64 @@ class NofM:
         return Support.from_flat(shape, (starts + chosen).reshape(-1))
 
 
+_PATTERNS = np.array(
+    [
+        tile
+        for tile in itertools.product(range(16), repeat=4)  # a row of four entries is a number of four bits
+        if all(row.bit_count() == 2 for row in tile) and all(sum(r >> c & 1 for r in tile) == 2 for c in range(4))
+    ]
+)
+"""The 90 tiles of 4 x 4 with two entries in each row and each column."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transposable:
+    """2:4 in both directions: of every 4 consecutive entries of a row, and of a column, two (Hubara et al., 2021).
+
+    Sparse tensor cores want two of four along the axis that a product sums over: columns of W in the forward product,
+    rows of W in the gradient of the input. Tiles of 4 x 4 are drawn from the 90 that serve both, each equally likely,
+    so both products can be sparse and exact.
+
+    Differs from SLoPe (Mozaffari et al., 2024), whose support is 2:4 in rows alone and is pruned a second time for the
+    gradient of the input, which is then an approximation.
+
+    Raises:
+        UserError: d_out or d_in is not a multiple of 4, or the density is not 0.5.
+
+    >>> Transposable().draw((4, 4), 0.5, Key(0, "w")).nnz
+    8
+    """
+
+    def num_entries(self, shape: tuple[int, int], density: float) -> int:
+        """Half of d_out * d_in."""
+        if abs(density - 0.5) > 1e-9:
+            raise UserError(
+                f"a transposable support has sparsity 0.5 in every layer, but {1 - density:g} was asked for. "
+                "Write sparsity 0.5, or support uniform"
+            )
+        for length, word in zip(shape, ("rows", "columns"), strict=True):
+            _require_multiple(4, length, word, "transposable")
+        return shape[0] * shape[1] // 2
+
+    def draw(self, shape: tuple[int, int], density: float, key: Key) -> Support:
+        """A word for each tile says which of the 90 it is."""
+        self.num_entries(shape, density)
+        words = key.words(shape[0] * shape[1] // 16) % np.uint64(len(_PATTERNS))
+        tiles = _PATTERNS[words.astype(np.int64)].reshape(shape[0] // 4, shape[1] // 4, 4)
+        entries = tiles[..., None] >> np.arange(4) & 1  # (row of tiles, column of tiles, row, column)
+        return Support.from_flat(shape, np.flatnonzero(entries.transpose(0, 2, 1, 3)))
+
+
 def kind_of(text: str) -> Kind:
-    """The kind a recipe names: `uniform`, `2:4` (any n:m), `vector:4` (height), `block:16` (size).
+    """The kind a recipe names: `uniform`, `2:4` (any n:m), `transposable`, `vector:4` (height), `block:16` (size).
 
     >>> kind_of("vector:4")
     Vector(height=4)
     """
     if text == "uniform":
         return Uniform()
+    if text == "transposable":
+        return Transposable()
     if match := re.fullmatch(r"(\d+):(\d+)", text):
         n, m = int(match[1]), int(match[2])
         if not 0 < n <= m:
@@ -144,7 +195,7 @@ def kind_of(text: str) -> Kind:
         if size < 1:
             raise UserError(f'support "{text}": the number must be at least 1')
         return Vector(size) if match[1] == "vector" else Block(size)
-    raise unknown("support", text, ["uniform", "2:4", "1:4", "vector:4", "block:16"])
+    raise unknown("support", text, ["uniform", "2:4", "1:4", "transposable", "vector:4", "block:16"])
 
 
 def _tiles(shape: tuple[int, int], tile: tuple[int, int], num_entries: int, key: Key) -> Support:

@@ -5,13 +5,14 @@ from collections.abc import Callable
 from torch import Tensor
 
 from fallow.errors import UserError, unknown
-from fallow.linear.kernels.gpu import available
+from fallow.linear.kernels.gpu import available, two_four
 from fallow.linear.kernels.library import library, missing
 from fallow.linear.operands import Operands
 from fallow.linear.paths.block import block
 from fallow.linear.paths.factored import factored
 from fallow.linear.paths.fused import fused
 from fallow.linear.paths.materialise import materialise
+from fallow.linear.paths.semi_structured import semi_structured
 from fallow.linear.paths.sparse import sparse
 from fallow.linear.paths.update import update
 
@@ -25,11 +26,12 @@ PATHS: dict[str, Path] = {
     "update": update,
     "fused": fused,
     "block": block,
+    "semi_structured": semi_structured,
 }
 """The known paths by name."""
 
-GPU_PATHS = ("fused", "block")
-"""Paths of a GPU's own, by kernels in Triton."""
+GPU_PATHS = ("fused", "block", "semi_structured")
+"""Paths of a GPU's own: by kernels in Triton, the last one by torch's."""
 
 DENSE_PATHS = frozenset({"materialise", "fused"})
 """Paths that multiply by all of W, zeros too."""
@@ -56,6 +58,6 @@ def why_not(name: str) -> str:
     """
     if name == "sparse" and library() is None:
         return f"it needs the compiled kernels, and there are none: {missing()}"
-    if name in GPU_PATHS and available.missing():
-        return f"it is for GPUs: {available.missing()}"
+    if name in GPU_PATHS and (reason := two_four.missing() if name == "semi_structured" else available.missing()):
+        return f"it is for GPUs: {reason}"
     return ""

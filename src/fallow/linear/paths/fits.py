@@ -1,21 +1,32 @@
 """Which layers a path cannot compute, and why."""
 
 from fallow.linear.kernels.gpu.block_structure import SIZES
+from fallow.linear.kernels.gpu.two_four import MULTIPLE
 from fallow.linear.paths.structures import block_size
-from fallow.linear.terms import Terms
+from fallow.linear.terms import Sparse, Terms
+from fallow.supports import Transposable
+
+SPECIAL = ("block", "semi_structured")
+"""Paths for one kind of support each."""
 
 
-def unfit(path: str, terms: Terms) -> str:
-    """Why a path cannot compute a layer of these terms, and what to write instead; empty where it can.
+def unfit(path: str, terms: Terms, shape: tuple[int, int]) -> str:
+    """Why a path cannot compute a layer, and what it needs instead; empty where it can.
 
     Args:
         path: by name.
         terms: of the layer.
+        shape: (d_out, d_in).
 
     >>> from fallow.linear import Base
-    >>> unfit("block", Terms(base=Base()))
+    >>> unfit("block", Terms(base=Base()), (64, 64))
     'it needs a support of blocks: block:16, block:32, block:64 or block:128'
     """
     if path == "block" and block_size(terms) not in SIZES:
         return "it needs a support of blocks: block:16, block:32, block:64 or block:128"
+    if path == "semi_structured":
+        if not (isinstance(terms.sparse, Sparse) and isinstance(terms.sparse.kind, Transposable)):
+            return "it needs a support that is 2:4 in rows and in columns: transposable, at a sparsity of 0.5"
+        if shape[0] % MULTIPLE or shape[1] % MULTIPLE:
+            return f"it needs multiples of {MULTIPLE} rows and columns, and this matrix has {shape[0]} and {shape[1]}"
     return ""

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from fallow.linear.kernels.gpu import available
 from fallow.linear.kernels.gpu.operators import at_support, build_weight
@@ -28,10 +29,8 @@ def fused(x: Tensor, operands: Operands) -> Tensor:
     empty = operands.values_n is None or operands.values_n.numel() == 0
     if (empty and operands.a_ri is None) or not available.take(x):
         return materialise(x, operands)
-    operands = operands.widened()
-    y_to: Tensor = _Fused.apply(x.reshape(-1, x.shape[-1]), *operands._replace(bias_o=None, structure_s=None))
-    y = y_to.view(*x.shape[:-1], operands.shape[0])
-    return y if operands.bias_o is None else y + operands.bias_o.to(x.dtype)
+    y_to: Tensor = _Fused.apply(x.reshape(-1, x.shape[-1]), *operands.widened()._replace(structure_s=None))
+    return y_to.view(*x.shape[:-1], operands.shape[0])
 
 
 class _Fused(torch.autograd.Function):
@@ -43,7 +42,8 @@ class _Fused(torch.autograd.Function):
         ctx.save_for_backward(x_ti, *(part for part in parts if isinstance(part, Tensor)))
         ctx.plain = [None if isinstance(part, Tensor) else part for part in parts]
         ctx.is_tensor = [isinstance(part, Tensor) for part in parts]
-        return x_ti @ build_weight(operands, x_ti.dtype).t()
+        bias_o = None if operands.bias_o is None else operands.bias_o.to(x_ti.dtype)
+        return functional.linear(x_ti, build_weight(operands, x_ti.dtype), bias_o)
 
     @staticmethod
     def backward(ctx: Any, grad_to: Tensor) -> tuple[Tensor | None, ...]:
@@ -54,8 +54,8 @@ class _Fused(torch.autograd.Function):
         )
         if torch.is_grad_enabled():  # gradients of gradients: by plain operations
             return gradients(grad_to, x_ti, operands, ctx.needs_input_grad)
-        return gradients(grad_to, x_ti, operands, ctx.needs_input_grad, _built_after(grad_to), at_support)
 
+        def built_after(operands: Operands, dtype: torch.dtype) -> Tensor:
+            return build_weight(operands, dtype, grad_to)
 
-def _built_after(grad_to: Tensor) -> Any:
-    return lambda operands, dtype: build_weight(operands, dtype, grad_to)
+        return gradients(grad_to, x_ti, operands, ctx.needs_input_grad, built_after, at_support)

@@ -63,7 +63,8 @@ class _Materialise(torch.autograd.Function):
         return gradients(grad_to, x_ti, operands, ctx.needs_input_grad)
 
 
-def _plainly_at_support(grad_oi: Tensor, operands: Operands) -> Tensor:
+def plainly_at_support(grad_oi: Tensor, operands: Operands) -> Tensor:
+    """The entries of a dense matrix at the support, in the type of the values; differentiable."""
     assert operands.values_n is not None
     return grad_oi.reshape(-1)[operands.flat()].to(operands.values_n.dtype)
 
@@ -74,7 +75,7 @@ def gradients(
     operands: Operands,
     needs: Sequence[bool],
     build: Callable[[Operands, torch.dtype], Tensor] = assemble,
-    at_support: Callable[[Tensor, Operands], Tensor] = _plainly_at_support,
+    at_support: Callable[[Tensor, Operands], Tensor] = plainly_at_support,
 ) -> tuple[Tensor | None, ...]:
     """The gradients of x and of each operand, by one dense product for x and one for all terms of W.
 
@@ -86,7 +87,7 @@ def gradients(
         build: makes W; by default of plain operations, which can be differentiated again.
         at_support: takes the entries of the dense gradient.
     """
-    needs_x, _, needs_base, needs_a, needs_b, _, needs_values, *rest = needs
+    needs_x, _, needs_base, needs_a, needs_b, _, needs_values, _, _, needs_bias, *rest = needs
     grad_x = grad_to @ build(operands, x_ti.dtype) if needs_x else None
     grad_base = grad_a = grad_b = grad_values = None
     if needs_base or needs_a or needs_b or needs_values:
@@ -101,7 +102,9 @@ def gradients(
                 grad_b = (operands.scale * (grad_oi @ a_ri.t().to(grad_oi.dtype))).to(b_or.dtype)
         if needs_base and operands.base_oi is not None:
             grad_base = grad_oi.to(operands.base_oi.dtype)
-    return grad_x, None, grad_base, grad_a, grad_b, None, grad_values, *(None for _ in rest)
+    grad_bias = grad_to.sum(0).to(operands.bias_o.dtype) if needs_bias and operands.bias_o is not None else None
+    nothing = (None for _ in rest)
+    return grad_x, None, grad_base, grad_a, grad_b, None, grad_values, None, None, grad_bias, *nothing
 
 
 @torch.library.custom_op("fallow::after", mutates_args=())

@@ -7,6 +7,11 @@ SIZES = (16, 32, 64, 128)
 """Edges of blocks that the kernels take: from the smallest product of tensor cores to what their registers hold."""
 
 
+def block_structure_bytes(shape: tuple[int, int], entries: int, size: int) -> int:
+    """Bytes of the structure of a support of blocks, without drawing it."""
+    return 4 * (shape[1] // size + 1 + 3 * (entries // size**2))
+
+
 def make_block_structure(shape: tuple[int, int], row_pointers_o: Tensor, columns_n: Tensor, size: int) -> Tensor:
     """The structure of a support of blocks, int32, on the support's device; 12 bytes a block of size x size.
 
