@@ -14,8 +14,8 @@ from fallow.accounting.parameters import GroupCounts, Parameters
 from fallow.accounting.shapes import Weight, linear_sites_of, weights_of
 from fallow.conversion import match_targets
 from fallow.linear import Site, Terms
-from fallow.linear.kernels.library import library
 from fallow.linear.kernels.gpu.block_structure import block_structure_bytes
+from fallow.linear.kernels.library import library
 from fallow.linear.paths import DENSE_PATHS, path_of
 from fallow.linear.paths.structures import KERNEL_PATHS, LEAN_PATHS, block_size
 from fallow.linear.planner import structure_bytes, usual
