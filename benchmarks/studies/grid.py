@@ -22,7 +22,7 @@ def study(setting: Setting, jobs: int = 1) -> Outcome:
     rows = [
         [
             arm["label"],
-            f"{arm['rate']:g}",
+            f"{arm['rate']:g} ({arm['rate'] * arm['embedding_scale']:g})",
             f"{arm['stored'] / 1e6:.3f}",
             text(spread(arm["losses"])),
             perplexity_text(arm["losses"]),
@@ -32,7 +32,7 @@ def study(setting: Setting, jobs: int = 1) -> Outcome:
     ]
     return Outcome(
         results,
-        ["arm", "rate", "stored parameters (M)", "valid. loss (nats)", "perplexity", "gap closed (%)"],
+        ["arm", "rate (embeddings)", "stored parameters (M)", "valid. loss (nats)", "perplexity", "gap closed (%)"],
         rows,
         "Gap closed: of the difference between full rank and low rank of the same r, seed by seed.",
     )
@@ -47,6 +47,7 @@ def _arm(stage: Any, runs: list[dict[str, Any]]) -> dict[str, Any]:
         "rank": getattr(stage.method, "rank", 0),
         "density": getattr(stage.method, "density", 0.0),
         "rate": stage.optimizer.lr,
+        "embedding_scale": stage.optimizer.embedding_scale,
         "stored": records[0]["training"]["counts"]["stored"],
         "losses": [record["scores"]["loss"] for record in records],
         "seconds": [record["training"]["seconds"] for record in records],

@@ -122,7 +122,7 @@ def _stages(setting: Setting, seed: int) -> Iterable[Stage]:
             model=ModelSource(path=str(low)),
             method=SparseOnLowRank(support=support, full=str(full)),
             budget=Duration(tokens=TOKENS),
-            optimizer=replace(plain.optimizer, lr=rate),
+            optimizer=replace(plain.optimizer, lr=rate, embedding_scale=1.0),  # embeddings are frozen
             schedule=replace(plain.schedule, warmup=Duration(tokens=TOKENS // 20)),
         )
 
