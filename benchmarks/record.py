@@ -32,6 +32,7 @@ def write_record(name: str, results: Any, *, notes: str = "") -> Path:
             "torch": torch.__version__,
             "transformers": transformers.__version__,
         },
+        **({"gpu": gpu()} if torch.cuda.is_available() else {}),
         "notes": notes,
         "results": results,
     }
@@ -39,6 +40,24 @@ def write_record(name: str, results: Any, *, notes: str = "") -> Path:
     path = RECORDS / f"{record['date']}-{name}.json"
     path.write_text(json.dumps(record, indent=1) + "\n")
     return path
+
+
+def gpu() -> dict[str, Any]:
+    """The GPU, and what drives it."""
+    import importlib.metadata
+    import importlib.util
+
+    import torch
+
+    found = torch.cuda.get_device_properties(torch.cuda.current_device())
+    has_triton = importlib.util.find_spec("triton") is not None
+    return {
+        "name": found.name,
+        "memory_gb": round(found.total_memory / 1e9),
+        "capability": f"{found.major}.{found.minor}",
+        "cuda": torch.version.cuda,
+        "triton": importlib.metadata.version("triton") if has_triton else None,
+    }
 
 
 def today() -> str:

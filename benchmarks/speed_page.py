@@ -1,4 +1,4 @@
-"""The tables of docs/speed.md, from the newest records of `kernels.py` and `step.py`.
+"""The tables of docs/speed.md, from the newest records of `kernels.py`, `step.py` and `gpu.py`.
 
 python benchmarks/speed_page.py            write them into the page
 python benchmarks/speed_page.py --check    exit with 1 where the page differs
@@ -83,6 +83,26 @@ def step() -> str:
     return "\n".join([*lines, "", _source(record)])
 
 
+def gpu() -> str:
+    """One line a layer."""
+    record = newest("gpu")
+    found = record["gpu"]
+    lines = [
+        "| path | shape | tokens | support | sparsity | rank | weights | dense, ms | speed-up | goal |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in record["results"]:
+        goal = "" if row["goal"] is None else f"{row['goal']:.2f}"
+        timed = row["speed_up"] is not None
+        lines.append(
+            f"| {row['path']} | {row['shape']} | {row['tokens']} | {row['support']} | {row['sparsity']:.0%} | "
+            f"{row['rank'] or ''} | {row['weights']} | {row['dense_ms'] if timed else ''} | "
+            f"{_cell(row) if timed else 'not timed: ' + row['why']} | {goal} |"
+        )
+    source = f"{found['name']}, CUDA {found['cuda']}, Triton {found['triton']}, torch {record['versions']['torch']}"
+    return "\n".join([*lines, "", f"{source}, {record['date']}. Record: `{record['path']}`."])
+
+
 def _order(item: tuple[tuple[Any, ...], Any]) -> tuple[Any, ...]:
     is_peer, by, support, sparsity, _ = item[0]
     return is_peer, by, "uniform 1:4 2:4 vector:4 block:4 block:8".find(support), sparsity
@@ -102,7 +122,7 @@ def _source(record: dict[str, Any]) -> str:
     )
 
 
-TABLES: dict[str, Callable[[], str]] = {"kernels": kernels, "step": step}
+TABLES: dict[str, Callable[[], str]] = {"kernels": kernels, "step": step, "gpu": gpu}
 
 if __name__ == "__main__":
     main()

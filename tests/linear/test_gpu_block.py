@@ -23,7 +23,7 @@ CASES = {
 
 
 @needs_triton
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_outputs_and_gradients_equal_float64(case: dict, dtype: torch.dtype) -> None:
     layer = make("block", dtype=dtype, **case)

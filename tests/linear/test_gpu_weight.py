@@ -30,12 +30,18 @@ TERMS = {
     "fused parts": {"density": 0.25, "parts": (8, 8, 8)},
 }
 
+NARROW_TOO = ("sparse", "low rank + sparse", "one number", "base + sparse", "factors for some rows")
+"""The others differ by how entries are found, which no type changes."""
+
 
 @needs_triton
-@pytest.mark.parametrize("dtype", TYPES, ids=str)
-@pytest.mark.parametrize("terms", TERMS.values(), ids=TERMS)
-def test_outputs_and_gradients_equal_float64(terms: dict, dtype: torch.dtype) -> None:
-    terms = {"shape": (24, 40), **terms}
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [(name, dtype) for name in TERMS for dtype in TYPES if dtype is torch.float32 or name in NARROW_TOO],
+    ids=str,
+)
+def test_outputs_and_gradients_equal_float64(name: str, dtype: torch.dtype) -> None:
+    terms = {"shape": (24, 40), **TERMS[name]}
     layer = make("fused", terms.pop("shape"), dtype=dtype, **terms)
     compare(layer, activations(2, 3, layer.in_features, dtype=dtype))
 

@@ -104,7 +104,7 @@ def time_paths(
     dense: list[float] = []
     for path in paths or _sensible(terms, shape, entries * tokens, device, precision):
         layer = ReparamLinear.from_layer(stock, site, terms, path)
-        if path in GPU_PATHS and (reason := _broken(layer, x, grad, precision)):
+        if path in GPU_PATHS and (reason := broken(layer, x, grad, precision)):
             log.warning("path %s is left out at %dx%d: %s", path, d_out, d_in, reason)
             continue
         _once(stock, x, grad, precision), _once(layer, x, grad, precision)
@@ -221,8 +221,15 @@ def _pass(module: nn.Module, x: torch.Tensor, grad: torch.Tensor, precision: Pre
     return y.detach()
 
 
-def _broken(layer: ReparamLinear, x: torch.Tensor, grad: torch.Tensor, precision: Precision) -> str:
-    """Why a path is not to be trusted here: its kernels fail, or differ from plain operations; else empty."""
+def broken(layer: ReparamLinear, x: torch.Tensor, grad: torch.Tensor, precision: Precision) -> str:
+    """Why the path of a layer is not to be trusted here; empty where it is.
+
+    Args:
+        layer: computed once by its path and once by `materialise`, whose outputs and gradients have to be the same.
+        x: activations, with a gradient.
+        grad: of the output.
+        precision: of the products.
+    """
     path, found = layer.path, {}
     for name in ("materialise", path):
         layer.use(name)
@@ -234,6 +241,8 @@ def _broken(layer: ReparamLinear, x: torch.Tensor, grad: torch.Tensor, precision
     for ours, plain in zip(found[path], found["materialise"], strict=True):
         assert ours is not None
         assert plain is not None
+        if not plain.numel():
+            continue
         difference, size = (ours - plain).abs().max().item(), plain.abs().max().item()
         if not difference <= _SAME[precision] * size:
             return f"its results differ from those of plain operations by {difference / max(size, 1e-30):.1%}"
