@@ -201,7 +201,8 @@ def convert(
     for name, terms in plan.items():
         layer = ReparamLinear.from_layer(model.get_submodule(name), sites[name], terms, "" if path == MEASURE else path)
         if path == MEASURE and can_be_timed(terms) and layer.device.type != "meta":
-            layer.use(*measured(terms, layer.site.shape, 1024, layer.device))
+            narrow = next(layer.parameters()).dtype is torch.bfloat16
+            layer.use(*measured(terms, layer.site.shape, 1024, layer.device, "bf16" if narrow else "fp32"))
         _replace(model, name, layer)
         present = "+".join(t for t in ("base", "low_rank", "sparse") if getattr(terms, t) is not None)
         converted.append(Converted(name, sites[name].shape, layer.nnz, present, layer.path, layer.why))

@@ -86,6 +86,14 @@ def test_bytes_after_a_real_step(family: str, row: str) -> None:
     assert (shares.weights, shares.gradients, shares.optimizer, shares.indices) == expected
 
 
+def test_a_gpu_can_be_planned_for_where_there_is_none() -> None:
+    few = method_of("sparse", sparsity=0.75)
+    dense = sketch_of(CONFIGS["llama"], few, path="fused").flops(24)
+    assert dense == sketch_of(CONFIGS["llama"], few, path="materialise").flops(24)
+    with pytest.raises(UserError, match="path block cannot compute .*: it needs a support of blocks"):
+        sketch_of(CONFIGS["llama"], few, path="block")
+
+
 def test_a_type_of_its_own() -> None:
     config = {**CONFIGS["llama"], "dtype": "bfloat16"}
     made = build(config)

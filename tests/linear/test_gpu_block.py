@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from fallow.errors import UserError
 from fallow.linear import Base
@@ -93,6 +94,24 @@ def test_torch_knows_the_operators() -> None:
     for needs in ([True, True], [False, True]):
         arguments = (grad, x, *parts, layer.structure, 16, needs)
         torch.library.opcheck(torch.ops.fallow.block_linear_backward, arguments, test_utils=checks)
+
+
+@needs_triton
+def test_compiled_and_checkpointed() -> None:
+    """And nothing of the weight's size is kept but the values."""
+    layer = make("block", (64, 96), kind="block:16", density=0.5, rank=2)
+    x, grad = activations(5, 96), torch.ones(5, 64, device=DEVICE)
+    results = []
+    for call in (layer, torch.compile(layer, fullgraph=True), lambda x: checkpoint(layer, x, use_reentrant=False)):
+        kept: list[torch.Tensor] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, kept=kept: (kept.append(t), t)[1], lambda t: t):
+            y = call(x)
+        own = {t.data_ptr() for t in (*layer.parameters(), *layer.buffers())}
+        assert max(t.numel() for t in kept if t.data_ptr() not in own) < 64 * 96 // 4
+        results.append([y, *torch.autograd.grad(y, [x, *layer.parameters()], grad)])
+    for others in results[1:]:
+        for ours, plain in zip(others, results[0], strict=True):
+            torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
 
 
 @needs_triton

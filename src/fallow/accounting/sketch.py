@@ -13,10 +13,12 @@ from fallow.accounting.flops import Flops
 from fallow.accounting.parameters import GroupCounts, Parameters
 from fallow.accounting.shapes import Weight, linear_sites_of, weights_of
 from fallow.conversion import match_targets
+from fallow.errors import UserError
 from fallow.linear import Site, Terms
 from fallow.linear.kernels.gpu.block_structure import block_structure_bytes
 from fallow.linear.kernels.library import library
-from fallow.linear.paths import DENSE_PATHS, path_of
+from fallow.linear.paths import DENSE_PATHS, GPU_PATHS, path_of
+from fallow.linear.paths.fits import unfit
 from fallow.linear.paths.structures import KERNEL_PATHS, LEAN_PATHS, block_size
 from fallow.linear.planner import structure_bytes, usual
 from fallow.methods import Method
@@ -301,9 +303,10 @@ def sketch_of(
         device: type of the device that would compute them.
 
     Raises:
-        UserError: an unknown family, targets that match nothing, or a support that does not fit a shape.
+        UserError: an unknown family, targets that match nothing, a support that does not fit a shape, or a path that
+            does not fit a layer or cannot be used.
     """
-    if path:
+    if path and not (path in GPU_PATHS and device == "cuda"):  # a GPU can be planned for where there is none
         path_of(path)
     weights = weights_of(config)
     sites = linear_sites_of(weights)
@@ -313,6 +316,9 @@ def sketch_of(
         inside = {weight.module for weight in weights if weight.target}
         chosen = {name: site for name, site in sites.items() if name in inside}
     plan = method.plan(chosen, Key(seed))
+    for name, terms in plan.items():
+        if reason := unfit(path, terms, chosen[name].shape):
+            raise UserError(f"path {path} cannot compute {name}: {reason}. Or write path: auto")
     layers = {weight.name: Layer(weight, plan.get(weight.module), device) for weight in weights if weight.linear}
     tensors: list[Tensor] = []
     for weight in weights:

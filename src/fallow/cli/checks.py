@@ -140,6 +140,18 @@ def kernels() -> tuple[State, str]:
     return "ok", f"compiled, {found.engine} of {', '.join(found.engines)}"
 
 
+def gpu_kernels() -> tuple[State, str]:
+    """The paths for GPUs."""
+    from fallow.linear.paths import GPU_PATHS, why_not
+
+    reasons = {path: why_not(path).removeprefix("it is for GPUs: ") for path in GPU_PATHS}
+    if not any(reasons.values()):
+        return "ok", f"{', '.join(GPU_PATHS)}: fallow bench linear says whether they are faster here"
+    if len(set(reasons.values())) == 1:
+        return "ok", f"not used: {reasons[GPU_PATHS[0]]}"
+    return "note", "; ".join(f"{path}: {reason or 'ready'}" for path, reason in reasons.items())
+
+
 def cores() -> tuple[State, str]:
     """Cores that this process may use."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -189,6 +201,7 @@ CHECKS: dict[str, Callable[[], tuple[State, str]]] = {
     "processes": processes,
     "compiler": compiler,
     "kernels": kernels,
+    "GPU kernels": gpu_kernels,
     "cores": cores,
     "memory": memory,
     "disk": disk,
