@@ -55,6 +55,33 @@ def test_density_zero_is_low_rank_and_rank_zero_is_sparse() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("lowrank", {"rank": 8}),
+        ("sltrain", {"rank": 8, "density": 0.0}),
+        ("sltrain", {"rank": 0, "density": 0.1}),
+        ("sltrain", {"rank": 8, "density": 0.03}),
+        ("relora", {"rank": 8, "every": 10, "warmup": 1}),
+    ],
+)
+def test_every_parameter_learns_after_one_update(method: str, settings: dict[str, Any]) -> None:
+    model = converted(method, **settings)
+    update(model, torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3))
+    loss_of(model).backward()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None and parameter.grad.any(), f"{name} is dead"
+
+
+def test_factors_that_are_all_of_a_weight_begin_like_a_linear_layer() -> None:
+    for layer in reparam_layers(converted("lowrank", rank=8, alpha=3.0)).values():
+        expected = 1 / math.sqrt(3 * layer.in_features)
+        assert float(layer.effective_weight().detach().std()) == pytest.approx(expected, rel=0.15)
+        sizes = [float(factor.detach().square().mean()) for factor in (layer.low_rank_a, layer.low_rank_b)]
+        assert sizes[0] == pytest.approx(sizes[1], rel=0.2)
+
+
 def test_another_draw_is_another_support_and_the_rest_is_the_same() -> None:
     first, again, other = (converted("sltrain", rank=8, density=0.25, draw=n) for n in (0, 0, 1))
     for layer, same, another in zip(*(reparam_layers(m).values() for m in (first, again, other)), strict=True):

@@ -67,7 +67,7 @@ class ReparamLinear(nn.Module):
         """From a stock layer; parameters keep its type and device.
 
         The base takes over the layer's weight (the very memory, where its orientation allows), the sparse values begin
-        as their term says, A is Kaiming-uniform and B zero. On the meta device sizes are set and nothing is drawn.
+        and the factors as their terms say. On the meta device sizes are set and nothing is drawn.
         """
         weight = dense_weight(module).detach()
         layer = cls(site, terms, path, weight.device.type)
@@ -77,10 +77,11 @@ class ReparamLinear(nn.Module):
             rank, d_in = terms.low_rank.total_rank, site.shape[1]
             layer.low_rank_a = nn.Parameter(weight.new_empty(rank, d_in))
             layer.low_rank_b = nn.Parameter(
-                weight.new_zeros(terms.low_rank.num_rows(site.shape[0]), terms.low_rank.rank)
+                weight.new_empty(terms.low_rank.num_rows(site.shape[0]), terms.low_rank.rank)
             )
             if not weight.is_meta:
                 layer.low_rank_a.data.copy_(terms.low_rank.draw(d_in))
+                layer.low_rank_b.data.copy_(terms.low_rank.draw_b(site.shape))
         if terms.sparse is not None:
             if weight.is_meta:
                 support = Support.meta(site.shape, terms.sparse.num_entries(site.shape[1]))

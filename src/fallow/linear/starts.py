@@ -1,4 +1,4 @@
-"""How the values of a sparse term begin. A term holds one of these; nothing else decides it.
+"""How the values of a sparse term begin, and how factors do. A term holds one of these; nothing else decides it.
 
 n: number of entries of the support.
 """
@@ -65,6 +65,57 @@ class Zeros:
         return torch.zeros_like(weight_n)
 
 
+class FactorStart(Protocol):
+    """A rule for the first factors: both are uniform, each within a bound of its own."""
+
+    def bounds(self, rank: int, alpha: float, d_in: int) -> tuple[float, float]:
+        """The bounds of A and of B; 0 for zeros.
+
+        Args:
+            rank: width of the factors.
+            alpha: their product is scaled by alpha / rank.
+            d_in: columns of A.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NoProduct:
+    """A uniform in +-1 / sqrt(d_in) (Kaiming), B zero, as in LoRA: beside another term, which alone makes W at first.
+
+    >>> NoProduct().bounds(rank=8, alpha=16, d_in=64)
+    (0.125, 0.0)
+    """
+
+    def bounds(self, rank: int, alpha: float, d_in: int) -> tuple[float, float]:
+        """Kaiming's for A; B is zero."""
+        return 1.0 / math.sqrt(d_in), 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class WholeWeight:
+    """Both factors alike, so that entries of (alpha / rank) B A have variance 1 / (3 d_in): they are all of W.
+
+    That is the variance of a new `torch.nn.Linear`, whose entries are uniform in +-1 / sqrt(d_in). With B at zero in
+    every layer, a model could not learn: what stands before a zero weight gets no gradient, and neither does a factor
+    whose input is zero, so that attention and MLP would wait for each other for ever.
+
+    >>> a, b = WholeWeight().bounds(rank=48, alpha=4, d_in=9)
+    >>> a == b == 1.0  # (3 * 48 / (9 * 4^2)) ^ (1/4)
+    True
+    """
+
+    def bounds(self, rank: int, alpha: float, d_in: int) -> tuple[float, float]:
+        """(3 rank / (d_in alpha^2))^(1/4), twice: a product of rank terms, each of variance bound^4 / 9."""
+        bound = (3.0 * rank / (d_in * alpha**2)) ** 0.25
+        return bound, bound
+
+
 def symmetric(key: Key, num: int, d_in: int) -> Tensor:
     """`num` draws, uniform in +-1 / sqrt(d_in), in float64: Kaiming's bound for a linear layer, as LoRA takes it."""
-    return torch.from_numpy((2.0 * key.uniform(num) - 1.0) / math.sqrt(d_in))
+    return uniform(key, num, 1.0 / math.sqrt(d_in))
+
+
+def uniform(key: Key, num: int, bound: float) -> Tensor:
+    """`num` draws, uniform in +-bound, in float64."""
+    return torch.from_numpy((2.0 * key.uniform(num) - 1.0) * bound)

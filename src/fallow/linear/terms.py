@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fallow.errors import UserError
-from fallow.linear.starts import FromWeight, Start, Zeros, symmetric
+from fallow.linear.starts import FactorStart, FromWeight, NoProduct, Start, Zeros, uniform
 from fallow.random import Key
 from fallow.supports import Choice, Kind, Support, choose
 
@@ -27,8 +27,6 @@ class Base:
 class LowRank:
     """(alpha / rank) B A with B (d_out, rank) and A (rank, d_in).
 
-    A starts uniform in +-1 / sqrt(d_in) (Kaiming, as in LoRA), drawn from `key`; B starts at zero.
-
     With `rows`, each range of rows gets a pair of factors of its own and the other rows get none: Q and V inside a
     fused projection, as if they were separate matrices. The pairs lie one above the other: A (pairs * rank, d_in), B
     (rows in all ranges, rank).
@@ -38,7 +36,7 @@ class LowRank:
     """Width of the factors; costs (d_out + d_in) values each."""
 
     key: Key
-    """Names the random stream of A, so that every process draws the same."""
+    """Names the random streams of A and B, so that every process draws the same."""
 
     alpha: float
     """Scale of the product, divided by the rank. Never folded into a stored copy of A."""
@@ -49,6 +47,9 @@ class LowRank:
     dropout: float = 0.0
     """Share of the inputs of A that is dropped in training, as in LoRA; the other terms see all of them."""
 
+    start: FactorStart = NoProduct()
+    """How both begin: without a product, or, where they are all of W, as a weight."""
+
     def __post_init__(self) -> None:
         """Check the rank."""
         if self.rank < 1:
@@ -57,7 +58,14 @@ class LowRank:
     def draw(self, d_in: int, restart: int = 0) -> Tensor:
         """A (total_rank, d_in) in float64: a pure function of key and shape, and of how often it began anew."""
         key = self.key.child(f"restart/{restart}") if restart else self.key
-        return symmetric(key, self.total_rank * d_in, d_in).view(self.total_rank, d_in)
+        bound, _ = self.start.bounds(self.rank, self.alpha, d_in)
+        return uniform(key, self.total_rank * d_in, bound).view(self.total_rank, d_in)
+
+    def draw_b(self, shape: tuple[int, int]) -> Tensor:
+        """B (num_rows, rank) in float64 for a matrix of shape (d_out, d_in), often zeros: as pure a function."""
+        num = self.num_rows(shape[0])
+        _, bound = self.start.bounds(self.rank, self.alpha, shape[1])
+        return uniform(self.key.child("b"), num * self.rank, bound).view(num, self.rank)
 
     @property
     def total_rank(self) -> int:

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Mapping
 
 from fallow.errors import UserError
-from fallow.linear import LowRank, Site
+from fallow.linear import FactorStart, LowRank, Site
 from fallow.random import Key
 
 _ENDLESS = float("inf")
@@ -42,7 +42,7 @@ def _least(site: Site) -> int:
     return min(*site.parts, site.shape[1])
 
 
-def factors_of(site: Site, rank: int, alpha: float, key: Key) -> LowRank:
+def factors_of(site: Site, rank: int, alpha: float, key: Key, start: FactorStart) -> LowRank:
     """The low-rank term of a site; each matrix of a fused one, such as GPT-2's QKV, has a pair of its own.
 
     Args:
@@ -50,7 +50,8 @@ def factors_of(site: Site, rank: int, alpha: float, key: Key) -> LowRank:
         rank: of each pair.
         alpha: of the product, divided by the rank.
         key: the site's.
+        start: how both begin; `WholeWeight()` where there is no other term.
     """
     ends = list(itertools.accumulate(site.parts))
     rows = tuple(zip([0, *ends[:-1]], ends, strict=True)) if len(site.parts) > 1 else ()
-    return LowRank(rank=rank, alpha=alpha, key=key.child("low_rank"), rows=rows)
+    return LowRank(rank=rank, alpha=alpha, key=key.child("low_rank"), rows=rows, start=start)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fallow.linear import Site, Terms
+from fallow.linear import Site, Terms, WholeWeight
 from fallow.methods.base import Method
 from fallow.methods.factors import check_factors, factors_of, refuse_wide
 from fallow.random import Key
@@ -19,8 +19,11 @@ class LowRank(Method):
         W = (alpha / rank) * B @ A
 
     with B (d_out, rank) and A (rank, d_in), both trained from the first step. The rank of W never exceeds `rank`, which
-    is what keeps this baseline behind full-rank training. A starts uniform in +-1 / sqrt(d_in) and B at zero, so the
-    model begins with W = 0: exactly SLTrain without its sparse part.
+    is what keeps this baseline behind full-rank training.
+
+    Both start uniform within one bound, such that entries of W have the variance 1 / (3 d_in) of a new linear layer.
+    With B at zero, as in SLTrain, whose sparse part makes W at first, all of W would be zero, and no layer of a block
+    would ever get a gradient.
 
     >>> from torch import nn
     >>> from fallow import convert, count
@@ -29,9 +32,8 @@ class LowRank(Method):
     >>> count(net).stored
     1024
 
-    Differs from the paper: factors there start from the singular vectors of a dense initial weight. The released code
-    of SLTrain and GaLore has no such baseline; the start here is that of SLTrain, so that the sparse part is all that
-    differs.
+    Differs from the paper: factors there start from the singular vectors of a dense initial weight, here from draws of
+    the same size. The released code of SLTrain and GaLore has no such baseline.
     """
 
     name: ClassVar[str] = "lowrank"
@@ -51,6 +53,6 @@ class LowRank(Method):
         """Factors alone, everywhere."""
         refuse_wide(self.rank, sites)
         return {
-            name: Terms(low_rank=factors_of(site, self.rank, self.alpha, key.child(name)))
+            name: Terms(low_rank=factors_of(site, self.rank, self.alpha, key.child(name), WholeWeight()))
             for name, site in sites.items()
         }

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fallow.errors import UserError
-from fallow.linear import Base, Site, Terms
+from fallow.linear import Base, NoProduct, Site, Terms
 from fallow.linear.shares import share_of, whole
 from fallow.methods.base import Method, reparam_layers
 from fallow.methods.factors import check_factors, factors_of, refuse_wide
@@ -78,7 +78,10 @@ class ReLoRA(Method):
         """A kept base and factors, everywhere."""
         refuse_wide(self.rank, sites)
         return {
-            name: Terms(base=Base(trainable=False), low_rank=factors_of(site, self.rank, self.alpha, key.child(name)))
+            name: Terms(
+                base=Base(trainable=False),
+                low_rank=factors_of(site, self.rank, self.alpha, key.child(name), NoProduct()),
+            )
             for name, site in sites.items()
         }
 

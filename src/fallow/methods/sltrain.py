@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import torch
 
 from fallow.errors import UserError
-from fallow.linear import Base, Chosen, Drawn, Site, Terms, Zeros
+from fallow.linear import Base, Chosen, Drawn, NoProduct, Site, Terms, WholeWeight, Zeros
 from fallow.linear import Sparse as SparseTerm
 from fallow.methods.base import Method
 from fallow.methods.factors import check_factors, factors_of, refuse_wide
@@ -30,7 +30,8 @@ class SLTrain(Method):
     uniformly without replacement. The factors alone would bound the rank of W by `rank`; with a density of order
     log(n) / n the sum has full rank almost surely (Proposition 1). All three are trained from the first step.
 
-    At the start A and the values are uniform in +-1 / sqrt(d_in) and B is zero, so the model begins with W = S.
+    At the start A and the values are uniform in +-1 / sqrt(d_in) and B is zero, so the model begins with W = S. With
+    density 0 it begins as method `lowrank` does.
 
     >>> from torch import nn
     >>> from fallow import convert, count
@@ -117,7 +118,8 @@ class SLTrain(Method):
 
     def _terms(self, site: Site, key: Key) -> Terms:
         kept = self.base == "frozen"
-        low_rank = factors_of(site, self.rank, self.alpha, key) if self.rank else None
+        start = NoProduct() if kept or self.density else WholeWeight()
+        low_rank = factors_of(site, self.rank, self.alpha, key, start) if self.rank else None
         if self.support == "given":
             num = int(self.density * site.shape[0] * site.shape[1])
             rows = ((0, site.shape[0]),)
