@@ -2,7 +2,7 @@
 
     python benchmarks/gpu.py                             all goals; some minutes
     python benchmarks/gpu.py --tokens 8192 --shapes 4096x4096 --pairs 21
-    python benchmarks/gpu.py --weights fp32              weights in fp32 under autocast, as fallow trains
+    python benchmarks/gpu.py --weights fp32              only weights in fp32 under autocast, as fallow trains
     TRITON_INTERPRET=1 python benchmarks/gpu.py --rehearse   through it all without a GPU; nothing is recorded
 
 A speed-up of 2 means: half the time of dense. Each pair times dense and the path right after each other by CUDA events,
@@ -15,6 +15,7 @@ a speed-up of 2, `semi_structured` 1.2. `materialise` stands beside them without
 """
 
 import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -49,6 +50,7 @@ GOALS = {"fused": 1 / 1.02, "block": 2.0, "semi_structured": 1.2}
 
 SHAPES = ("2048x2048", "4096x4096", "11008x4096", "4096x11008")
 TOKENS = (8192, 16384)
+WEIGHTS = ("fp32", "bf16")
 PASSES = 20
 """Forward and backward passes of a layer in a pair."""
 
@@ -61,12 +63,12 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES), help="d_out x d_in")
     parser.add_argument("--tokens", type=int, nargs="+", default=list(TOKENS))
     parser.add_argument("--paths", nargs="+", default=["materialise", *GOALS], choices=["materialise", *GOALS])
-    parser.add_argument("--weights", choices=["bf16", "fp32"], default="bf16", help="fp32 are cast by autocast")
+    parser.add_argument("--weights", nargs="+", choices=WEIGHTS, default=WEIGHTS, help="fp32 are cast by autocast")
     parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--rehearse", action="store_true", help="tiny layers on the CPU; nothing is recorded")
     args = parser.parse_args()
     if args.rehearse:
-        args.shapes, args.tokens, args.pairs = ["128x128"], [16], 1
+        args.shapes, args.tokens, args.weights, args.pairs = ["128x128"], [16], ["bf16"], 1
     elif not torch.cuda.is_available():
         raise SystemExit("there is no CUDA device here, so nothing is timed. --rehearse goes through it without one.")
     device = torch.device("cpu" if args.rehearse else "cuda")
@@ -83,21 +85,20 @@ def main() -> None:
 
 def wanted_rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """What to measure: layers inside tokens inside shapes."""
-    for shape in args.shapes:
-        for tokens in args.tokens:
-            for path, support, sparsity, rank in LAYERS:
-                if path in args.paths:
-                    has_goal = tokens >= 8192 and support != "block:32"
-                    yield {
-                        "path": path,
-                        "shape": shape,
-                        "tokens": tokens,
-                        "support": support,
-                        "sparsity": sparsity,
-                        "rank": rank,
-                        "weights": args.weights,
-                        "goal": round(GOALS[path], 3) if path in GOALS and has_goal else None,
-                    }
+    for shape, tokens, weights in itertools.product(args.shapes, args.tokens, args.weights):
+        for path, support, sparsity, rank in LAYERS:
+            if path in args.paths:
+                has_goal = tokens >= 8192 and support != "block:32"
+                yield {
+                    "path": path,
+                    "shape": shape,
+                    "tokens": tokens,
+                    "support": support,
+                    "sparsity": sparsity,
+                    "rank": rank,
+                    "weights": weights,
+                    "goal": round(GOALS[path], 3) if path in GOALS and has_goal else None,
+                }
 
 
 def measured(row: dict[str, Any], pairs: int, device: torch.device) -> dict[str, Any]:
@@ -173,7 +174,7 @@ def is_met(row: dict[str, Any]) -> bool:
 def line_of(row: dict[str, Any]) -> str:
     """A row in one line."""
     beside = f" + rank {row['rank']}" if row["rank"] else ""
-    what = f"{row['support']}{beside} {row['sparsity']:.0%}"
+    what = f"{row['support']}{beside} {row['sparsity']:.0%}, {row['weights']}"
     layer = f"{row['path']:15s} {row['shape']:>11s} {row['tokens']:6d} tokens  {what}"
     goal = "" if row["goal"] is None else f"  goal {row['goal']:.2f} {'met' if is_met(row) else 'MISSED'}"
     if row["speed_up"] is None:

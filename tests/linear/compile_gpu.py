@@ -1,96 +1,88 @@
-"""Has Triton's compiler make machine code from every kernel, for GPUs that need not be here; prints a line for each.
+"""Has Triton compile every kernel as its launches ask for it, for GPUs that need not be here; a line of JSON for each.
 
-Run in a process of its own, since Triton decides once whether it interprets; nothing of Triton is imported before.
+The launches themselves are those of the package, with tensors on the CPU: a pretended driver names the GPU, arguments
+are bound and specialised as on it, and machine code is made; it is not run. In a process of its own, since Triton
+decides once whether it interprets.
 """
 
+import json
 from typing import Any
 
-SUPPORT = {"values": "*fp32", "pointers": "*i32", "columns": "*i16"}
-BLOCKS = {"x": "*bf16", "grad": "*bf16", "values": "*fp32", "rows_of_blocks": "*i32"}
-COLUMNS = {"column_begins": "*i32", "block_rows": "*i32", "numbers": "*i32"}
-SIZES = dict.fromkeys(("d_in", "d_out", "rank", "tokens"), "i32") | {"scale": "fp32"}
-ODD = ("tokens", "scale", "block_rows", "numbers", "rows_of_blocks")
-"""What need not be a multiple of 16, or be aligned to 16 bytes."""
+import torch
 
-ROWS = {"NARROW": True, "CHUNK": 1024}
-TILES = {"NARROW": True, "STEPS": 13, "ROWS": 64, "COLUMNS": 128, "RANK": 32, "CHUNK": 32, "PRECISION": "ieee"}
-
-Variant = tuple[Any, dict[str, str], dict[str, Any], int]
-"""Kernel, types of its pointers, constants, compute capability."""
+PRETENDED = ((80, torch.bfloat16, (16, 128)), (90, torch.float32, (64,)))
+"""Compute capability, type of the activations, edges of blocks."""
 
 
-def variants() -> list[Variant]:
-    from fallow.linear.kernels.gpu import block_kernels, weight_kernels
+class Pretended:
+    """The driver of a GPU."""
 
-    return [
-        (weight_kernels.build_rows, {"weight": "*bf16"}, {**ROWS, "base": None, "HAS_BASE": False, "FILL": 4096}, 80),
-        (weight_kernels.build_rows, {"weight": "*fp16", "base": "*fp32"}, {**ROWS, "HAS_BASE": True, "FILL": 64}, 90),
-        (weight_kernels.take_rows, {"weight": "*bf16", "found": "*fp32"}, ROWS, 80),
-        (
-            weight_kernels.build_tiles,
-            {"weight": "*bf16", "a": "*fp32", "b": "*fp32"},
-            {**TILES, "base": None, "HAS_BASE": False, "HAS_VALUES": True},
-            80,
-        ),
-        (
-            weight_kernels.build_tiles,
-            {"weight": "*fp32", "a": "*fp32", "b": "*fp32", "base": "*fp32", "pointers": "*i64", "columns": "*i32"},
-            {**TILES, "HAS_BASE": True, "HAS_VALUES": True, "NARROW": False, "PRECISION": "tf32", "ROWS": 16},
-            90,
-        ),
-        *(
-            variant
-            for size, step, precision, floats, capability in (
-                (128, 64, "ieee", "*bf16", 80),
-                (16, 16, "tf32", "*fp32", 90),
-            )
-            for constants in ({"SIZE": size, "PRECISION": precision},)
-            for blocks in ({**BLOCKS, "x": floats, "grad": floats},)
-            for variant in (
-                (
-                    block_kernels.forward,
-                    {**blocks, "y": floats, "bias": "*fp32"},
-                    {**constants, "HAS_BIAS": True, "NARROW": True, "STEP": step, "TOKENS": 128},
-                    capability,
-                ),
-                (
-                    block_kernels.backward_input,
-                    {**blocks, **COLUMNS, "grad_x": floats},
-                    {**constants, "STEP": step, "TOKENS": 128},
-                    capability,
-                ),
-                (
-                    block_kernels.backward_values,
-                    {**blocks, "grad_values": "*fp32", "columns": "*i32"},
-                    {**constants, "NARROW": False, "TOKENS": 64 if floats == "*bf16" else 32},
-                    capability,
-                ),
-            )
-        ),
-    ]
+    def __init__(self, capability: int) -> None:
+        self.capability = capability
+
+    def get_current_target(self) -> Any:
+        from triton.backends.compiler import GPUTarget
+
+        return GPUTarget("cuda", self.capability, 32)
+
+    def get_current_device(self) -> int:
+        return self.capability  # kernels are kept by device
+
+    def get_current_stream(self, _: int) -> int:
+        return 0
 
 
-def compiled(kernel: Any, pointers: dict[str, str], constants: dict[str, Any], capability: int) -> Any:
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
+def launches(dtype: torch.dtype, sizes: tuple[int, ...]) -> None:
+    """Everything that the package launches, with values in fp32 and activations in `dtype`."""
+    from fallow.linear.kernels.gpu import blocks, weight
+    from fallow.linear.kernels.gpu.block_structure import make_block_structure
+    from fallow.random import Key
+    from fallow.supports import Block, Uniform
 
-    known = {**SUPPORT, **SIZES, **pointers}
-    signature = {name: "constexpr" if name in constants else known[name] for name in kernel.arg_names}
-    even = [n for n, name in enumerate(kernel.arg_names) if signature[name] != "constexpr" and name not in ODD]
-    attributes = {(number,): [["tt.divisibility", 16]] for number in even}  # as a launch finds them in real layers
-    source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
-    warps = 8 if constants.get("SIZE") == 128 else 4
-    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": warps})
+    shape = (256, 4096)
+    support = Uniform().draw(shape, 0.25, Key(0))
+    held = (torch.randn(support.nnz), support.row_pointers, support.columns)
+    base, a, b = torch.randn(shape), torch.randn(64, shape[1]), torch.randn(shape[0], 64)
+    for terms in (
+        (None, None, None, 1.0, *held),
+        (base, None, None, 1.0, *held),
+        (None, a, b, 0.5, *held),
+        (base, a, b, 0.5, None, None, None),
+    ):
+        weight.build(shape, dtype, *terms)
+    weight.take(base.to(dtype), *held[1:], torch.float32)
+    for size in sizes:
+        support = Block(size).draw(shape, 0.5, Key(0))
+        held = (torch.randn(support.nnz), support.row_pointers, support.columns)
+        x, grad = torch.randn(300, shape[1]).to(dtype), torch.randn(300, shape[0]).to(dtype)
+        structure = make_block_structure(shape, support.row_pointers, support.columns, size)
+        blocks.product(x, *held, torch.zeros(shape[0]), size)
+        blocks.gradients(grad, x, *held, structure, size, [True, True])
 
 
 def main() -> None:
-    for kernel, pointers, constants, capability in variants():
-        made = compiled(kernel, pointers, constants, capability)
-        code = made.asm["ptx"]
-        written = code.find("st.global")
-        waits = written < code.find("bar.sync", written) < code.rfind("st.global")
-        print(kernel.__name__, capability, len(made.asm["cubin"]), made.metadata.shared, waits, flush=True)
+    from triton.runtime import driver
+    from triton.runtime.jit import JITFunction
+
+    run, made = JITFunction.run, []
+
+    def compile_only(self: Any, *args: Any, **kwargs: Any) -> Any:
+        kernel = run(self, *args, **{**kwargs, "warmup": True})
+        made.append(kernel)
+        return kernel
+
+    JITFunction.run = compile_only
+    for capability, dtype, sizes in PRETENDED:
+        driver.set_active(Pretended(capability))
+        launches(dtype, sizes)
+        for kernel in made:
+            code = kernel.asm["ptx"]
+            written = code.find("st.global")
+            waits = written < code.find("bar.sync", written) < code.rfind("st.global")
+            size, shared = len(kernel.asm["cubin"]), kernel.metadata.shared
+            row = {"name": kernel.metadata.name, "capability": capability, "bytes": size}
+            print(json.dumps({**row, "shared": shared, "waits": waits}), flush=True)
+        made.clear()
 
 
 if __name__ == "__main__":

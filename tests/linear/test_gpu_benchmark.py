@@ -46,6 +46,7 @@ def test_the_way_through_it(
 
 def test_goals(script: ModuleType) -> None:
     row = {"path": "block", "shape": "64x64", "tokens": 8192, "support": "block:64", "sparsity": 0.75, "rank": 0}
+    row["weights"] = "bf16"
     missed = {**row, "goal": 2.0, "speed_up": 1.5, "middle_half": [1.4, 1.6], "dense_ms": 1.0}
     assert "goal 2.00 MISSED" in script.line_of(missed)
     assert "goal 2.00 met" in script.line_of({**missed, "speed_up": 2.0})

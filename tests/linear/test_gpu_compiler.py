@@ -1,6 +1,7 @@
 """Triton's compiler accepts the kernels, for GPUs that are not here; its interpreter is more generous."""
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -9,8 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SHARED = 160 * 1024
-"""Bytes of shared memory of a multiprocessor, at compute capability 8.0."""
+SHARED = 99 * 1024
+"""Bytes of shared memory that a program may have on the smaller GPUs from compute capability 8.0 on."""
+
+KERNELS = {"build_rows", "build_tiles", "take_rows", "forward", "backward_input", "backward_values"}
 
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
@@ -26,9 +29,10 @@ def test_machine_code_is_made(tmp_path: Path) -> None:
         check=False,
     )
     assert not done.returncode, done.stderr[-3000:]
-    lines = [line.split() for line in done.stdout.splitlines()]
-    assert len(lines) >= 11
-    for name, _, size, shared, waits in lines:
-        assert int(size) > 1000 and int(shared) <= SHARED, name
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {row["name"] for row in rows} == KERNELS and len(rows) == 2 * 5 + 3 * 3
+    for row in rows:
+        assert row["bytes"] > 1000 and row["shared"] <= SHARED, row
+    for name in ("build_rows", "build_tiles"):
         # what threads wrote must be there before others of the same program write over it or add to it
-        assert waits == "True" or not name.startswith("build_"), name
+        assert next(row for row in rows if row["name"] == name)["waits"], name
