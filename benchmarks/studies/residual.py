@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import fallow
-from fallow.conversion import RECORD
+from fallow.conversion import match_targets
 from fallow.data.splits import open_data, open_tokenizer
 from fallow.evaluate.perplexity import perplexity, pooled
-from fallow.linear import Base, Chosen, Site, Terms
+from fallow.linear import Base, Chosen, Site, Terms, linear_sites
 from fallow.linear.starts import Zeros
 from fallow.methods import Method
 from fallow.random import Key, sample_without_replacement
@@ -139,10 +139,8 @@ def _untrained(setting: Setting, seed: int) -> dict[str, float]:
     tokenizer = open_tokenizer(recipe.tokenizer, [recipe.dataset("text")], folder)
     held_out = open_data(recipe.dataset("text"), tokenizer, folder / "data", seed).valid
     model: Any = fallow.load(folder / "full-rank/model")
-    sites = [f"{name}.weight" for name in fallow.convert(model, "dense").converted]
-    fallow.merge(model)
-    assert getattr(model, RECORD, None) is None
-    weights = {name: model.get_parameter(name).detach().clone() for name in sites}
+    sites = match_targets(model, linear_sites(model), ())
+    weights = {f"{name}.weight": model.get_parameter(f"{name}.weight").detach().clone() for name in sites}
     low = {name: approximation(weight) for name, weight in weights.items()}
 
     def loss(values: Mapping[str, Tensor]) -> float:

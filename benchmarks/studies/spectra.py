@@ -16,7 +16,7 @@ from fallow.data.splits import open_tokenizer
 from fallow.methods import SLTrain
 from fallow.methods.base import reparam_layers
 from fallow.run.heads.vocabulary import VocabularyHead
-from fallow.run.sources import initial_model
+from fallow.run.sources import Origin, initial_model
 from studies.study import Outcome, Setting, spread
 
 RANK = 16
@@ -76,12 +76,12 @@ def _models(setting: Setting, seed: int) -> list[tuple[str, Mapping[str, Tensor]
     recipe = setting.recipe(seed, setting.folder(seed))
     dense, arm = recipe.stage("full-rank"), recipe.stage("sltrain-16-03")
     tokenizer = open_tokenizer(recipe.tokenizer, [recipe.dataset("text")], setting.folder(seed))
-    start = initial_model(dense, None, tokenizer, VocabularyHead())
+    start = initial_model(dense, Origin(), tokenizer, VocabularyHead())
     settings = {key: getattr(arm.method, key) for key in ("rank", "density", "alpha")}
     kept = replace(arm, name="kept", method=Kept(**settings))
     output = setting.output / f"spectra-{seed}"
     setting.train(seed, output, [kept])
-    begun = initial_model(kept, None, tokenizer, VocabularyHead())
+    begun = initial_model(kept, Origin(), tokenizer, VocabularyHead())
     parts = low_rank_parts(begun)
     whole = {f"{name}.weight": layer.effective_weight().detach() for name, layer in reparam_layers(begun).items()}
     after = load_file(str(output / "kept/model/model.safetensors"))

@@ -179,8 +179,10 @@ def convert(
     plan = method.plan(chosen, Key(seed))
     if targets and not plan:
         raise UserError(f"targets has no effect with method {method.name}, which converts no layer. Remove it")
+    supports, fisher = supports or {}, fisher or {}
     plan = {
-        name: terms.with_support((supports or {}).get(name), (fisher or {}).get(name)) for name, terms in plan.items()
+        name: terms.with_support(supports.get(name), fisher.get(name)) if name in {*supports, *fisher} else terms
+        for name, terms in plan.items()  # a method may have given a support itself
     }
     if pretrained:
         plan = {name: terms.unscaled() for name, terms in plan.items()}

@@ -1,8 +1,10 @@
 """DSEE: where its entries lie, that no dense S exists, what is trained, and what is kept on disk."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -10,9 +12,11 @@ from torch import nn
 
 import fallow
 from fallow.errors import UserError
-from fallow.linear import linear_sites
+from fallow.linear import Site, Terms, linear_sites
 from fallow.methods import DSEE, method_of
 from fallow.methods.base import reparam_layers
+from fallow.random import Key
+from fallow.supports import Support
 from tests.conformance.families import tiny, tokens
 
 
@@ -129,6 +133,23 @@ def test_supports_that_were_chosen_before_can_be_given() -> None:
     fallow.convert(second, "dsee", rank=2, entries=4, supports=supports)
     for name, layer in reparam_layers(second).items():
         assert layer.support.digest() == supports[name].digest()
+
+
+def test_a_method_may_give_supports_itself() -> None:
+    """As anybody may write one: benchmarks/studies/residual.py does."""
+
+    class Given(DSEE):
+        def plan(self, sites: Mapping[str, Site], key: Key) -> dict[str, Terms]:
+            plan = DSEE.plan(self, sites, key)
+            return {name: terms.with_support(last(sites[name].shape), None) for name, terms in plan.items()}
+
+    def last(shape: tuple[int, int]) -> Support:
+        return Support.from_flat(shape, np.arange(shape[0] * shape[1])[-3:])
+
+    model = tiny("llama")
+    fallow.convert(model, Given(rank=2, entries=3))
+    layers = reparam_layers(model).values()
+    assert layers and all(layer.support.digest() == last(layer.site.shape).digest() for layer in layers)
 
 
 def test_gradients_can_choose() -> None:
