@@ -129,8 +129,9 @@ class Stage:
 
     path: str = AUTO
     """How the converted layers are computed. auto: by a table of what was measured on common processors. measure: by a
-    measurement on this machine when the stage begins. Or a path by name: materialise, factored, sparse, update. The
-    choice is written into the stage's folder, so that an interrupted stage goes on by the same one."""
+    measurement on this machine when the stage begins. Or a path by name: materialise, factored, sparse, update,
+    and on a GPU fused, block, semi_structured. The choice is written into the stage's folder, so that an interrupted
+    stage goes on by the same one."""
 
     activations: Literal["keep", "recompute"] = "keep"
     """What a block keeps from forward to backward: all that its gradient needs, or its input alone. It then computes
