@@ -44,19 +44,20 @@ def write_record(name: str, results: Any, *, notes: str = "") -> Path:
 
 def gpu() -> dict[str, Any]:
     """The GPU, and what drives it."""
-    import importlib.metadata
-    import importlib.util
-
     import torch
 
+    try:
+        import triton
+    except ImportError:
+        triton = None
+
     found = torch.cuda.get_device_properties(torch.cuda.current_device())
-    has_triton = importlib.util.find_spec("triton") is not None
     return {
         "name": found.name,
         "memory_gb": round(found.total_memory / 1e9),
         "capability": f"{found.major}.{found.minor}",
         "cuda": torch.version.cuda,
-        "triton": importlib.metadata.version("triton") if has_triton else None,
+        "triton": None if triton is None else triton.__version__,
     }
 
 

@@ -64,6 +64,14 @@ def test_without_triton(used: list[tuple[int, ...]], monkeypatch: pytest.MonkeyP
     assert len(used) == 2
 
 
+def test_nothing_dense_is_kept_for_backward(used: list[tuple[int, ...]]) -> None:
+    layer, kept = make("semi_structured", (64, 128), kind="transposable", density=0.5, dtype=torch.bfloat16), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: (kept.append(t), t)[1], lambda t: t):
+        layer(activations(5, 128, dtype=torch.bfloat16))
+    own = {t.data_ptr() for t in (*layer.parameters(), *layer.buffers())}
+    assert used and max(t.numel() for t in kept if t.data_ptr() not in own) == 5 * 128
+
+
 def test_a_matrix_that_is_not_two_of_four_loses_entries() -> None:
     """The emulation is no dense product in disguise."""
     full, kept = torch.tensor([[1.0, -3.0, 0.0, 2.0]]), torch.tensor([[0.0, -3.0, 0.0, 2.0]])

@@ -182,3 +182,15 @@ def test_another_path_from_now_on() -> None:
     assert layer.path == "materialise" and NO_GAIN in layer.why  # too small
     for net in (nn.Sequential(layer), nn.Sequential(layer).to("meta")):
         assert reparam_layers(net)["0"].asked == ""
+
+
+def test_measurements_of_a_gpu_have_a_file_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its name, and the version of the kernels that were measured."""
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "A GPU")
+    monkeypatch.setattr(available, "missing", lambda: "triton is not installed")
+    name = memory._file(torch.device("cuda")).name
+    assert name.startswith("paths-A-GPU-") and "triton-is-not-installed" in name
+    monkeypatch.setattr(available, "missing", lambda: "")
+    monkeypatch.setattr(available, "version", lambda: "3.9.0 abc")
+    assert "triton-3.9.0-abc" in memory._file(torch.device("cuda")).name
+    assert memory._key(Terms(sparse=sparse(0.1)), (768, 768), 64, "bf16").endswith(" bf16")

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import importlib.metadata
 import importlib.util
 import os
 from contextlib import AbstractContextManager, nullcontext
@@ -42,10 +41,12 @@ def _missing(interpreted: bool) -> str:
 
 def version() -> str:
     """Of Triton, and a checksum of the sources of the kernels: what a measurement of them is good for."""
+    import triton
+
     state = hashlib.blake2b(digest_size=6)
     for file in sorted(Path(__file__).parent.glob("*.py")):
         state.update(file.read_bytes())
-    return f"{importlib.metadata.version('triton')} {state.hexdigest()}"
+    return f"{triton.__version__} {state.hexdigest()}"
 
 
 def take(x: Tensor) -> bool:
