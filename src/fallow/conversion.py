@@ -16,6 +16,7 @@ from fallow.linear import ReparamLinear, Site, Sparse, linear_sites
 from fallow.linear.cut import HEADS
 from fallow.linear.inputs import block_names
 from fallow.linear.paths import path_of
+from fallow.linear.paths.fits import require_fit
 from fallow.linear.planner import MEASURE
 from fallow.linear.remembered import measured
 from fallow.linear.reparam import Zeros
@@ -187,6 +188,7 @@ def convert(
     if pretrained:
         plan = {name: terms.unscaled() for name, terms in plan.items()}
     for name, terms in plan.items():  # sizes are checked before anything is changed
+        require_fit(path, name, terms, sites[name].shape)
         if isinstance(terms.sparse, Sparse) and not terms.sparse.num_entries(sites[name].shape[1]):
             d_out, d_in = sites[name].shape
             least = 1 / (d_out * d_in)

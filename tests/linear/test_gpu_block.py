@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
+import fallow
 from fallow.errors import UserError
 from fallow.linear import Base
 from fallow.linear.kernels.gpu.block_structure import block_structure_bytes, make_block_structure
@@ -144,6 +145,16 @@ def test_the_structure_follows_the_layer() -> None:
 def test_other_supports_are_refused(kind: str) -> None:
     with pytest.raises(UserError, match=r"path block cannot compute fc: .* block:16, block:32"):
         make("block", (32, 32), kind=kind, density=0.5)
+
+
+@needs_triton
+def test_a_model_stays_whole_when_one_layer_does_not_fit() -> None:
+    net = torch.nn.Sequential(torch.nn.ModuleList([torch.nn.Linear(64, 64), torch.nn.Linear(64, 48)]))
+    with pytest.raises(UserError, match="multiple of 32 rows, but this matrix has 48"):
+        fallow.convert(net, "sparse", sparsity=0.5, support="block:32", path="block")
+    with pytest.raises(UserError, match="path block cannot compute 0.0: .*Or write path: materialise"):
+        fallow.convert(net, "sparse", sparsity=0.75, path="block")
+    assert {type(layer) for layer in net[0]} == {torch.nn.Linear}
 
 
 def test_the_structure_names_each_block_once() -> None:

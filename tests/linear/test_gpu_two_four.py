@@ -120,7 +120,7 @@ def test_layers_that_do_not_fit(kind: str, shape: tuple[int, int], message: str)
 def test_a_layer_without_entries_does_not_fit(used: list[tuple[int, ...]]) -> None:
     terms = Terms(low_rank=LowRank(rank=2, alpha=1.0, key=Key(0)))
     site = make("materialise", (64, 64), rank=2).site
-    with pytest.raises(UserError, match=r"path semi_structured cannot compute fc: .* Or write path: auto"):
+    with pytest.raises(UserError, match=r"path semi_structured cannot compute fc: .* Or write path: materialise"):
         ReparamLinear.from_layer(torch.nn.Linear(64, 64), site, terms, "semi_structured")
 
 

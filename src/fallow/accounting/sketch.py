@@ -13,12 +13,11 @@ from fallow.accounting.flops import Flops
 from fallow.accounting.parameters import GroupCounts, Parameters
 from fallow.accounting.shapes import Weight, linear_sites_of, weights_of
 from fallow.conversion import match_targets
-from fallow.errors import UserError
 from fallow.linear import Site, Terms
 from fallow.linear.kernels.gpu.block_structure import block_structure_bytes
 from fallow.linear.kernels.library import library
 from fallow.linear.paths import DENSE_PATHS, GPU_PATHS, path_of
-from fallow.linear.paths.fits import unfit
+from fallow.linear.paths.fits import require_fit
 from fallow.linear.paths.structures import KERNEL_PATHS, LEAN_PATHS, block_size
 from fallow.linear.planner import structure_bytes, usual
 from fallow.methods import Method
@@ -317,8 +316,7 @@ def sketch_of(
         chosen = {name: site for name, site in sites.items() if name in inside}
     plan = method.plan(chosen, Key(seed))
     for name, terms in plan.items():
-        if reason := unfit(path, terms, chosen[name].shape):
-            raise UserError(f"path {path} cannot compute {name}: {reason}. Or write path: auto")
+        require_fit(path, name, terms, chosen[name].shape)
     layers = {weight.name: Layer(weight, plan.get(weight.module), device) for weight in weights if weight.linear}
     tensors: list[Tensor] = []
     for weight in weights:

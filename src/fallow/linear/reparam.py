@@ -6,11 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fallow.errors import UserError
 from fallow.linear.inputs import Site, dense_weight, stock_layer
 from fallow.linear.operands import Operands, assemble
 from fallow.linear.paths import path_of
-from fallow.linear.paths.fits import unfit
+from fallow.linear.paths.fits import require_fit
 from fallow.linear.paths.low_rank import low_rank
 from fallow.linear.paths.structures import block_size, structure_of
 from fallow.linear.planner import Choice, usual
@@ -130,8 +129,7 @@ class ReparamLinear(nn.Module):
     def _set_path(self, device: str, why: str = "asked for") -> None:
         self.path, self.why = Choice(self.asked, why) if self.asked else usual(self.terms, self.site.shape, device)
         self._compute = path_of(self.path)
-        if reason := unfit(self.path, self.terms, self.site.shape):
-            raise UserError(f"path {self.path} cannot compute {self.site.name}: {reason}. Or write path: auto")
+        require_fit(self.path, self.site.name, self.terms, self.site.shape)
 
     def _prepare(self) -> None:
         """Derive what the kernels want to know of the support, where the path uses them and they can act."""

@@ -1,5 +1,6 @@
 """Which layers a path cannot compute, and why."""
 
+from fallow.errors import UserError
 from fallow.linear.kernels.gpu.block_structure import SIZES
 from fallow.linear.kernels.gpu.two_four import MULTIPLE
 from fallow.linear.paths.structures import block_size
@@ -8,6 +9,22 @@ from fallow.supports import Transposable
 
 SPECIAL = ("block", "semi_structured")
 """Paths for one kind of support each."""
+
+
+def require_fit(path: str, name: str, terms: Terms, shape: tuple[int, int]) -> None:
+    """Refuse a path for a layer that it cannot compute.
+
+    Args:
+        path: by name.
+        name: of the layer.
+        terms: of the layer.
+        shape: (d_out, d_in).
+
+    Raises:
+        UserError: what the path needs, and what to write instead.
+    """
+    if reason := unfit(path, terms, shape):
+        raise UserError(f"path {path} cannot compute {name}: {reason}. Or write path: materialise")
 
 
 def unfit(path: str, terms: Terms, shape: tuple[int, int]) -> str:
