@@ -171,6 +171,21 @@ def test_another_evaluate_section_judges_anew_and_trains_nothing(output: Path, r
     assert (again / "tune" / "stage.json").stat().st_mtime_ns == finished
 
 
+def test_the_loss_of_a_part_is_that_of_sequences_evenly_spread(output: Path, recipe: Path, tmp_path: Path) -> None:
+    shutil.copytree(output, tmp_path / "run")
+    command = ["run", str(recipe), "--output", str(tmp_path / "run"), "--json"]
+    assert main([*command, "--stages.all.evaluate.max_sequences", "30"]) == 0
+    tune, before = scores(tmp_path / "run", "tune"), scores(output, "tune")
+    assert (tune["num_sequences"], tune["num_sequences_total"]) == (32, 70)  # whole batches of 4
+    assert tune["num_tokens"] < before["num_tokens"] and tune["bleu"] == before["bleu"]
+    assert tune["loss"] == pytest.approx(before["loss"], abs=0.5) and tune["loss"] != before["loss"]
+    notes = " ".join(results(tmp_path / "run")["notes"])
+    assert "perplexity is per target token on 32 of 70 sequences, evenly spread." in notes
+    text = scores(tmp_path / "run", "pretrain")
+    assert f"the loss is that of {text['num_sequences']} of {text['num_sequences_total']:,} sequences" in notes
+    assert main([*command, "--stages.all.evaluate.max_sequences", "-1"]) == 2
+
+
 def test_a_record_that_does_not_say_how_it_was_judged_is_left_alone(output: Path, recipe: Path, tmp_path: Path) -> None:
     again = tmp_path / "run"
     shutil.copytree(output, again)

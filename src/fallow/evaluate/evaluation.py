@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from fallow.errors import unknown
+from fallow.errors import UserError, unknown
 from fallow.evaluate.decoding import Decoding
 from fallow.evaluate.perplexity_settings import PerplexitySettings
 from fallow.evaluate.preference.settings import Preference
@@ -27,6 +27,10 @@ class Evaluation:
     """How the texts are scored: BLEU by sacrebleu, or every metric of a data set's official evaluation. For pairs
     only."""
 
+    max_sequences: int = 0
+    """Take the loss on at most this many held-out sequences of each set, evenly spread over it; 0 takes it on all. For
+    text and pairs, where many stages are compared in little time; reports say what share it was."""
+
     perplexity: PerplexitySettings = PerplexitySettings()
     """How the loss is taken. For text only."""
 
@@ -39,3 +43,5 @@ class Evaluation:
     def __post_init__(self) -> None:
         if self.profile not in PROFILE_NAMES:
             raise unknown("profile", str(self.profile), PROFILE_NAMES)
+        if self.max_sequences < 0:
+            raise UserError(f"max_sequences is {self.max_sequences}, but it must be at least 0 (0 takes all)")

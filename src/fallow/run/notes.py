@@ -53,8 +53,8 @@ def _texts(stage: Stage, scores: Record) -> Iterator[str]:
         return
     share = f"{scores['num_contexts']} of {scores['num_contexts_total']} distinct {scores['split']} contexts"
     yield (
-        f"{stage.dataset}: {share} were decoded ({scores['decoding']['words']}); perplexity is per target token on all "
-        "of them."
+        f"{stage.dataset}: {share} were decoded ({scores['decoding']['words']}); perplexity is per target token on "
+        f"{_sequences(scores, 'all of them')}."
     )
     shown = [key for key in TEXT_SCORES if key in metrics["scores"]]
     exactly = "; ".join(f"{key}: {metrics['variants'][key]}" for key in shown)
@@ -64,8 +64,17 @@ def _texts(stage: Stage, scores: Record) -> Iterator[str]:
         yield f"{stage.dataset}: {key} is absent: {reason}."
 
 
+def _sequences(scores: Record, whole: str) -> str:
+    """On how many sequences the loss was taken."""
+    if "num_sequences" not in scores:
+        return whole
+    return f"{scores['num_sequences']:,} of {scores['num_sequences_total']:,} sequences, evenly spread"
+
+
 def _text(stage: Stage, scores: Record) -> Iterator[str]:
     stride = scores.get("stride")
+    if "num_sequences" in scores and "metrics" not in scores:
+        yield f"{stage.dataset}: the loss is that of {_sequences(scores, '')}."
     if stride:
         yield (
             f"{stage.dataset}: loss by windows, a new one every {stride} tokens; every token counts once, the end "

@@ -15,6 +15,7 @@ from fallow.data.settings import Data, PairData, TextData
 from fallow.data.splits import Splits, open_data, open_tokenizer
 from fallow.errors import UserError
 from fallow.evaluate.bleu import require_sacrebleu
+from fallow.evaluate.evaluation import Evaluation
 from fallow.evaluate.scoring import PLAIN
 from fallow.files import write_json, write_text
 from fallow.folder import is_unmerged, load
@@ -165,8 +166,10 @@ def _stage(bench: Bench, stage: Stage, splits: Splits, folder: Path) -> dict[str
 
 
 def _as_asked(stage: Stage, record: dict[str, Any] | None) -> bool:
-    """Whether a stage is finished, and was judged as the recipe now says. Old records do not say how."""
-    return record is not None and record.get("evaluate", to_dict(stage.evaluate)) == to_dict(stage.evaluate)
+    """Whether a stage is finished, and was judged as the recipe now says. Old records do not say how, or not all."""
+    if record is None:
+        return False
+    return {**to_dict(Evaluation()), **record.get("evaluate", to_dict(stage.evaluate))} == to_dict(stage.evaluate)
 
 
 def _judged_anew(bench: Bench, stage: Stage, splits: Splits, folder: Path, record: dict[str, Any]) -> dict[str, Any]:

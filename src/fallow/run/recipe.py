@@ -126,6 +126,8 @@ class Recipe:
 
     def _check_evaluation(self, stage: Stage, data: Data, place: str) -> None:
         """Settings of the other kind of data would do nothing."""
+        if isinstance(data, ClassificationData) and stage.evaluate.max_sequences:
+            raise UserError(f"{place}.max_sequences has no effect on {stage.dataset}: every text is judged. Remove it.")
         if isinstance(data, ClassificationData) and stage.evaluate.tasks:
             raise UserError(f"{place}.tasks needs a language model, but {stage.dataset} makes a classifier. Remove it.")
         needs = {"decoding": PairData, "profile": PairData, "preference": PairData, "perplexity": TextData}

@@ -20,11 +20,18 @@ def held_out_loss(finished: Finished) -> dict[str, Any]:
     finished.say(f"  evaluating on {', '.join(sets)}")
     settings, batch_size = finished.stage.evaluate.perplexity, finished.stage.batch.micro
     parts: dict[str, dict[str, float]] = {}
+    most, total = -(-finished.stage.evaluate.max_sequences // batch_size), 0
     for name, data in sets.items():
         with shown(f"{name}, batches", lines=4) as progress:
             measured = _windows(data, settings.stride)
-            parts[name] = perplexity(finished.model, measured, batch_size=batch_size, progress=progress)
+            total += len(measured)
+            parts[name] = perplexity(
+                finished.model, measured, batch_size=batch_size, max_batches=most, progress=progress
+            )
     scores: dict[str, Any] = {"split": finished.split, **pooled(parts.values()), "parts": parts}
+    if most:
+        scores["num_sequences"] = round(sum(part["num_sequences"] for part in parts.values()))
+        scores["num_sequences_total"] = total
     if settings.stride:
         scores["stride"] = settings.stride
     if settings.n_plus_one:
