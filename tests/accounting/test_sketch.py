@@ -81,7 +81,7 @@ def measured(made: torch.nn.Module, row: str) -> tuple[int, ...]:
 @pytest.mark.parametrize("row", ROWS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_bytes_after_a_real_step(family: str, row: str) -> None:
-    shares = Sharding(sketch(family, row), 1).shares()
+    shares = Sharding(sketch(family, row, "materialise"), 1).shares()
     expected = measured(model(family, row, "cpu", "materialise"), row)
     assert (shares.weights, shares.gradients, shares.optimizer, shares.indices) == expected
 
@@ -117,7 +117,7 @@ def test_shards_gathers_and_sums_of_fsdp() -> None:
     assert len(seen) == len(FAMILIES) * len(ROWS)
     for name, found in seen.items():
         family, row = name.split("/")
-        sharding = Sharding(sketch(family, row), processes, "fp32", "cpu")
+        sharding = Sharding(sketch(family, row, "materialise"), processes, "fp32", "cpu")
         shares, traffic = sharding.shares(), sharding.traffic(accumulation=1)
         assert [shares.weights, shares.gradients, shares.optimizer, shares.indices] == found["held"], name
         assert [traffic.all_gather, traffic.reduce_scatter] == found["moved"], name

@@ -22,7 +22,7 @@ class Bytes:
     """Moments and step counters."""
 
     indices: int = 0
-    """Row pointers and columns of supports, and the structures that the compiled kernels derive from them."""
+    """Row pointers and columns of supports, and what paths derive from them and keep."""
 
     @property
     def total(self) -> int:

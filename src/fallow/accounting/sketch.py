@@ -19,6 +19,7 @@ from fallow.linear.kernels.library import library
 from fallow.linear.paths import DENSE_PATHS, GPU_PATHS, path_of
 from fallow.linear.paths.fits import require_fit
 from fallow.linear.paths.structures import KERNEL_PATHS, LEAN_PATHS, block_size
+from fallow.linear.paths.update import keeps_places
 from fallow.linear.planner import structure_bytes, usual
 from fallow.methods import Method
 from fallow.random import Key
@@ -133,6 +134,8 @@ class Layer:
         if self.terms is None or self.terms.sparse is None:
             return 0
         own = Support.meta(self.site.shape, self.num_entries).num_bytes
+        if path == "update" and self.terms.base is not None:
+            return own + (16 * self.num_entries if keeps_places(self.num_entries) else 0)
         if path == "block":
             return own + block_structure_bytes(self.site.shape, self.num_entries, block_size(self.terms))
         keeps = self.uses_kernels(path) and path not in LEAN_PATHS

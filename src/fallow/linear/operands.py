@@ -34,7 +34,7 @@ class Operands(NamedTuple):
     all rows."""
 
     structure_s: Tensor | None = None
-    """What the kernels of a path know of the support, or None without them."""
+    """What a path keeps of the support: its kernels' own, for `update` the places of few entries; or None."""
 
     block: int = 0
     """Edge of the support's blocks; 0 for other supports."""

@@ -28,8 +28,8 @@ class ReparamLinear(nn.Module):
 
     Parameters (absent ones are None): `base` (d_out, d_in), `low_rank_a` (rank, d_in), `low_rank_b` (d_out, rank; see
     `LowRank.rows`), `values` (nnz,), `bias` (d_out,). The support is two buffers, `row_pointers` and `columns`, that
-    are not among the saved tensors: they follow from (seed, module name). Paths with kernels of their own may add a
-    third one, `structure`; that of the compiled kernels is empty where they derive it in each pass. Entries outside the
+    are not among the saved tensors: they follow from (seed, module name). Paths may keep a third
+    one, `structure`; that of the compiled kernels is empty where they derive it in each pass. Entries outside the
     support do not exist, so nothing can make them non-zero: no weight decay, no momentum, no second process.
 
     >>> from fallow.linear import Base, Terms

@@ -7,6 +7,7 @@ from fallow.linear.kernels.gpu import available
 from fallow.linear.kernels.gpu.block_structure import SIZES, make_block_structure
 from fallow.linear.kernels.library import library
 from fallow.linear.kernels.structure import make_structure, serves
+from fallow.linear.paths.update import keeps_places, places
 from fallow.linear.terms import Sparse, Terms
 from fallow.supports import Block
 
@@ -23,7 +24,7 @@ _NONE = torch.empty(0, dtype=torch.int32)
 def structure_of(
     path: str, terms: Terms, shape: tuple[int, int], row_pointers_o: Tensor, columns_n: Tensor
 ) -> Tensor | None:
-    """The structure of a support for a path; None where the path has none, or its kernels cannot act.
+    """The structure of a support for a path; None where the path has none, its kernels cannot act, or it is too large.
 
     Args:
         path: by name.
@@ -35,6 +36,8 @@ def structure_of(
     device = columns_n.device.type
     if path in KERNEL_PATHS and device == "cpu" and library() is not None and serves(shape, columns_n, row_pointers_o):
         return _NONE if path in LEAN_PATHS else make_structure(shape, row_pointers_o, columns_n)
+    if path == "update" and terms.base is not None and device != "meta" and keeps_places(columns_n.numel()):
+        return places(row_pointers_o, columns_n)
     size = block_size(terms)
     if path == "block" and size in SIZES and device != "meta" and not available.missing():
         return make_block_structure(shape, row_pointers_o, columns_n, size)

@@ -13,6 +13,8 @@ from torch.nn import functional
 from fallow.linear.operands import Operands
 from fallow.linear.paths.factored import factored
 
+_FEW = 1024
+
 
 def update(x: Tensor, operands: Operands) -> Tensor:
     """Y = x base^T + bias, then in place: y += scale (x A^T) B^T and y[:, row] += value * x[:, column].
@@ -27,8 +29,11 @@ def update(x: Tensor, operands: Operands) -> Tensor:
         return functional.linear(x, operands.base_oi.to(x.dtype), bias)
     rows_n = columns_n = None
     if operands.values_n is not None:
-        flat_n = operands.flat()
-        rows_n, columns_n = flat_n // operands.shape[1], flat_n % operands.shape[1]
+        assert operands.row_pointers_o is not None
+        assert operands.columns_n is not None
+        kept = operands.structure_s
+        known = places(operands.row_pointers_o, operands.columns_n) if kept is None else kept
+        rows_n, columns_n = known.unbind(0)
     y_to: Tensor = _Update.apply(
         x.reshape(-1, x.shape[-1]),
         operands.base_oi,
@@ -42,6 +47,18 @@ def update(x: Tensor, operands: Operands) -> Tensor:
         operands.blocks() if operands.a_ri is not None else [],
     )
     return y_to.view(*x.shape[:-1], operands.shape[0])
+
+
+def places(row_pointers_o: Tensor, columns_n: Tensor) -> Tensor:
+    """Rows and columns of the entries, (2, n) of int64."""
+    numbers_o = torch.arange(len(row_pointers_o) - 1, device=columns_n.device)
+    rows_n = torch.repeat_interleave(numbers_o, row_pointers_o.diff(), output_size=columns_n.numel())
+    return torch.stack((rows_n, columns_n.to(torch.int64)))
+
+
+def keeps_places(num_entries: int) -> bool:
+    """Whether a layer keeps them, 16 bytes an entry: so few that finding them anew takes as long as using them."""
+    return num_entries <= _FEW
 
 
 class _Update(torch.autograd.Function):
