@@ -74,12 +74,21 @@ def test_every_parameter_learns_after_one_update(method: str, settings: dict[str
             assert parameter.grad is not None and parameter.grad.any(), f"{name} is dead"
 
 
-def test_factors_that_are_all_of_a_weight_begin_like_a_linear_layer() -> None:
-    for layer in reparam_layers(converted("lowrank", rank=8, alpha=3.0)).values():
-        expected = 1 / math.sqrt(3 * layer.in_features)
+def test_factors_that_are_all_of_a_weight_begin_as_large_as_it_was() -> None:
+    stock, model = tiny("llama"), converted("lowrank", rank=8, alpha=3.0)
+    for name, layer in reparam_layers(model).items():
+        expected = float(stock.get_submodule(name).weight.std())
         assert float(layer.effective_weight().detach().std()) == pytest.approx(expected, rel=0.15)
         sizes = [float(factor.detach().square().mean()) for factor in (layer.low_rank_a, layer.low_rank_b)]
         assert sizes[0] == pytest.approx(sizes[1], rel=0.2)
+    model = tiny("llama")
+    for name in (sites := list(reparam_layers(converted("lowrank", rank=8)))):
+        nn.init.zeros_(model.get_submodule(name).weight)
+    fallow.convert(model, "lowrank", rank=8)
+    for name in sites:
+        layer = model.get_submodule(name)
+        expected = 1 / math.sqrt(3 * layer.in_features)
+        assert float(layer.effective_weight().detach().std()) == pytest.approx(expected, rel=0.15)
 
 
 def test_another_draw_is_another_support_and_the_rest_is_the_same() -> None:

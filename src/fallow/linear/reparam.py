@@ -79,8 +79,9 @@ class ReparamLinear(nn.Module):
                 weight.new_empty(terms.low_rank.num_rows(site.shape[0]), terms.low_rank.rank)
             )
             if not weight.is_meta:
-                layer.low_rank_a.data.copy_(terms.low_rank.draw(d_in))
-                layer.low_rank_b.data.copy_(terms.low_rank.draw_b(site.shape))
+                a, b = terms.low_rank.draw(site.shape, float(weight.double().std(correction=0)))
+                layer.low_rank_a.data.copy_(a)
+                layer.low_rank_b.data.copy_(b)
         if terms.sparse is not None:
             if weight.is_meta:
                 support = Support.meta(site.shape, terms.sparse.num_entries(site.shape[1]))
@@ -262,7 +263,7 @@ class ReparamLinear(nn.Module):
         assert factors.a_ri is not None
         assert factors.b_or is not None
         local(self.base).addmm_(local(share_of(self.base, factors.b_or)), factors.a_ri, alpha=factors.scale)
-        a_ri.copy_(share_of(a_ri, term.draw(self.in_features, number)))
+        a_ri.copy_(share_of(a_ri, term.draw_again(self.in_features, number)))
         b_or.zero_()
 
     @torch.no_grad()

@@ -68,13 +68,14 @@ class Zeros:
 class FactorStart(Protocol):
     """A rule for the first factors: both are uniform, each within a bound of its own."""
 
-    def bounds(self, rank: int, alpha: float, d_in: int) -> tuple[float, float]:
+    def bounds(self, rank: int, alpha: float, d_in: int, std: float) -> tuple[float, float]:
         """The bounds of A and of B; 0 for zeros.
 
         Args:
             rank: width of the factors.
             alpha: their product is scaled by alpha / rank.
             d_in: columns of A.
+            std: standard deviation of the entries of the weight that the layer had.
         """
         ...
 
@@ -83,31 +84,33 @@ class FactorStart(Protocol):
 class NoProduct:
     """A uniform in +-1 / sqrt(d_in) (Kaiming), B zero, as in LoRA: beside another term, which alone makes W at first.
 
-    >>> NoProduct().bounds(rank=8, alpha=16, d_in=64)
+    >>> NoProduct().bounds(rank=8, alpha=16, d_in=64, std=0.02)
     (0.125, 0.0)
     """
 
-    def bounds(self, rank: int, alpha: float, d_in: int) -> tuple[float, float]:
+    def bounds(self, rank: int, alpha: float, d_in: int, std: float) -> tuple[float, float]:
         """Kaiming's for A; B is zero."""
         return 1.0 / math.sqrt(d_in), 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class WholeWeight:
-    """Both factors alike, so that entries of (alpha / rank) B A have variance 1 / (3 d_in): they are all of W.
+    """Both factors alike, so that (alpha / rank) B A is as large as the weight that the layer had: they are all of W.
 
-    That is the variance of a new `torch.nn.Linear`, whose entries are uniform in +-1 / sqrt(d_in). With B at zero in
-    every layer, a model could not learn: what stands before a zero weight gets no gradient, and neither does a factor
-    whose input is zero, so that attention and MLP would wait for each other for ever.
+    With B at zero in every layer, a model could not learn: what stands before a zero weight gets no gradient, and
+    neither does a factor whose input is zero, so that attention and MLP would wait for each other for ever.
 
-    >>> a, b = WholeWeight().bounds(rank=48, alpha=4, d_in=9)
-    >>> a == b == 1.0  # (3 * 48 / (9 * 4^2)) ^ (1/4)
+    >>> a, b = WholeWeight().bounds(rank=16, alpha=4, d_in=64, std=0.25)
+    >>> a == b == 0.75 ** 0.5
     True
     """
 
-    def bounds(self, rank: int, alpha: float, d_in: int) -> tuple[float, float]:
-        """(3 rank / (d_in alpha^2))^(1/4), twice: a product of rank terms, each of variance bound^4 / 9."""
-        bound = (3.0 * rank / (d_in * alpha**2)) ** 0.25
+    def bounds(self, rank: int, alpha: float, d_in: int, std: float) -> tuple[float, float]:
+        """sqrt(3 std sqrt(rank) / alpha), twice: each entry is a sum of rank products, each of variance bound^4 / 9.
+
+        A weight of zeros has no size; its place is taken by 1 / sqrt(3 d_in), that of a new `torch.nn.Linear`.
+        """
+        bound = math.sqrt(3.0 * (std or 1.0 / math.sqrt(3.0 * d_in)) * math.sqrt(rank) / alpha)
         return bound, bound
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fallow.errors import UserError
-from fallow.linear.starts import FactorStart, FromWeight, NoProduct, Start, Zeros, uniform
+from fallow.linear.starts import FactorStart, FromWeight, NoProduct, Start, Zeros, symmetric, uniform
 from fallow.random import Key
 from fallow.supports import Choice, Kind, Support, choose
 
@@ -55,17 +55,20 @@ class LowRank:
         if self.rank < 1:
             raise UserError(f"rank is {self.rank}, but it must be at least 1. Leave the low-rank term out instead")
 
-    def draw(self, d_in: int, restart: int = 0) -> Tensor:
-        """A (total_rank, d_in) in float64: a pure function of key and shape, and of how often it began anew."""
-        key = self.key.child(f"restart/{restart}") if restart else self.key
-        bound, _ = self.start.bounds(self.rank, self.alpha, d_in)
-        return uniform(key, self.total_rank * d_in, bound).view(self.total_rank, d_in)
+    def draw(self, shape: tuple[int, int], std: float = 0.0) -> tuple[Tensor, Tensor]:
+        """A (total_rank, d_in) and B (num_rows, rank) in float64 for a weight (d_out, d_in) whose entries had this std.
 
-    def draw_b(self, shape: tuple[int, int]) -> Tensor:
-        """B (num_rows, rank) in float64 for a matrix of shape (d_out, d_in), often zeros: as pure a function."""
-        num = self.num_rows(shape[0])
-        _, bound = self.start.bounds(self.rank, self.alpha, shape[1])
-        return uniform(self.key.child("b"), num * self.rank, bound).view(num, self.rank)
+        A pure function of key, shape and std.
+        """
+        d_in, num = shape[1], self.num_rows(shape[0])
+        bound_a, bound_b = self.start.bounds(self.rank, self.alpha, d_in, std)
+        a = uniform(self.key, self.total_rank * d_in, bound_a).view(self.total_rank, d_in)
+        return a, uniform(self.key.child("b"), num * self.rank, bound_b).view(num, self.rank)
+
+    def draw_again(self, d_in: int, restart: int) -> Tensor:
+        """Another A (total_rank, d_in), for restart number `restart`, from 1: beside a base, with B at zero."""
+        key = self.key.child(f"restart/{restart}")
+        return symmetric(key, self.total_rank * d_in, d_in).view(self.total_rank, d_in)
 
     @property
     def total_rank(self) -> int:

@@ -21,9 +21,9 @@ class LowRank(Method):
     with B (d_out, rank) and A (rank, d_in), both trained from the first step. The rank of W never exceeds `rank`, which
     is what keeps this baseline behind full-rank training.
 
-    Both start uniform within one bound, such that entries of W have the variance 1 / (3 d_in) of a new linear layer.
-    With B at zero, as in SLTrain, whose sparse part makes W at first, all of W would be zero, and no layer of a block
-    would ever get a gradient.
+    Both start uniform within one bound, such that W is as large as the weight that the layer had: as the model's own
+    initialisation makes it. With B at zero, as in SLTrain, whose sparse part makes W at first, all of W would be zero,
+    and no layer of a block would ever get a gradient.
 
     >>> from torch import nn
     >>> from fallow import convert, count
