@@ -188,7 +188,8 @@ def test_bytes_equal_the_tensors_of_a_real_step(row: Row) -> None:
     assert measured.optimizer == 2 * measured.gradients + 4 * len(trained)  # AdamW's step count for each
     sparse = [layer for layer in layers.values() if layer.values is not None]
     entries, rows = sum(layer.values.numel() for layer in sparse), sum(layer.out_features for layer in sparse)
-    derived = sum(4 * layer.structure.numel() for layer in sparse if layer.structure is not None)  # by the kernels
+    kept = [layer.structure for layer in sparse if layer.structure is not None]  # derived for the path that computes it
+    derived = sum(structure.numel() * structure.element_size() for structure in kept)
     own = measured.indices - derived
     assert own == 2 * entries + 4 * (rows + len(sparse))  # 16-bit columns, a pointer a row and one more
     if row.density <= 0.25 and layers:
