@@ -16,12 +16,12 @@ a speed-up of 2, `semi_structured` 1.2. `materialise` stands beside them without
 
 import argparse
 import itertools
-import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
+from pairs import Step, alternate
 from record import write_record
 from torch import nn
 
@@ -53,8 +53,6 @@ TOKENS = (8192, 16384)
 WEIGHTS = ("fp32", "bf16")
 PASSES = 20
 """Forward and backward passes of a layer in a pair."""
-
-Step = Callable[[], None]
 
 
 def main() -> None:
@@ -121,20 +119,7 @@ def measured(row: dict[str, Any], pairs: int, device: torch.device) -> dict[str,
     dense, ours = (step_of(module, x, grad) for module in (stock, layer))
     for step in (dense, ours):  # compilation, caches, the allocator
         seconds(step, device, 3)
-    spent = {dense: 0.0, ours: 0.0}
-    ratios, times = [], []
-    for number in range(pairs):
-        for step in (dense, ours) if number % 2 else (ours, dense):
-            spent[step] = seconds(step, device, PASSES)
-        ratios.append(spent[dense] / spent[ours])
-        times.append(spent[dense])
-    ratios.sort()
-    return {
-        "speed_up": round(statistics.median(ratios), 3),
-        "middle_half": [round(ratios[pairs // 4], 3), round(ratios[-1 - pairs // 4], 3)],
-        "dense_ms": round(1000 * statistics.median(times), 3),
-        "pairs": pairs,
-    }
+    return alternate(dense, ours, lambda step: seconds(step, device, PASSES), pairs, digits=3)
 
 
 def step_of(module: nn.Module, x: torch.Tensor, grad: torch.Tensor) -> Step:

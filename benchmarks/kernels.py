@@ -15,12 +15,12 @@ weight and bias. Peers are what you have installed: `sparseprop` (its own packag
 
 import argparse
 import json
-import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
+from pairs import Step, alternate
 from record import RECORDS, processor, today, write_record
 from torch import Tensor, nn
 
@@ -39,8 +39,6 @@ GOALS = {
 
 SHAPES = ("768x768", "3072x768", "768x3072", "2048x2048")
 PEERS = ("sparseprop", "csr")
-Step = Callable[[], None]
-"""One forward and backward pass."""
 
 
 def main() -> None:
@@ -121,24 +119,15 @@ def measured(row: dict[str, Any], pairs: int) -> dict[str, Any]:
     for step in (dense, ours):  # caches, pages, the allocator
         step()
         step()
-    spent = {dense: 0.0, ours: 0.0}
-    ratios, times = [], []
-    for number in range(pairs):
-        for step in (dense, ours) if number % 2 else (ours, dense):
-            begin = clock()
-            step()
-            step()
-            spent[step] = (clock() - begin) / 2
-        ratios.append(spent[dense] / spent[ours])
-        times.append(spent[dense])
-    ratios.sort()
-    return {
-        "speed_up": round(statistics.median(ratios), 3),
-        "middle_half": [round(ratios[pairs // 4], 3), round(ratios[-1 - pairs // 4], 3)],
-        "dense_ms": round(1000 * statistics.median(times), 2),
-        "clock": "processor" if row["threads"] == 1 else "wall",
-        "pairs": pairs,
-    }
+
+    def seconds(step: Step) -> float:
+        begin = clock()
+        step()
+        step()
+        return (clock() - begin) / 2
+
+    clock_name = "processor" if row["threads"] == 1 else "wall"
+    return {**alternate(dense, ours, seconds, pairs, digits=2), "clock": clock_name}
 
 
 def steps_of(row: dict[str, Any]) -> tuple[Step, Step]:

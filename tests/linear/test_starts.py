@@ -41,7 +41,7 @@ def test_drawn_values_have_the_right_spread_and_ignore_weight_and_global_generat
 
 def test_each_restart_of_a_factor_is_another_draw() -> None:
     term = LowRank(rank=4, alpha=4.0, key=Key(0, "w"))
-    draws = [term.draw((64, 64))[0], *(term.draw_again(64, restart) for restart in (1, 2))]
+    draws = [term.draw(torch.zeros(64, 64))[0], *(term.draw_again(64, restart) for restart in (1, 2))]
     assert torch.equal(draws[1], term.draw_again(64, 1))
     assert not torch.equal(draws[0], draws[1]) and not torch.equal(draws[1], draws[2])
     assert float(draws[2].abs().max()) <= 1 / 8

@@ -79,7 +79,7 @@ class ReparamLinear(nn.Module):
                 weight.new_empty(terms.low_rank.num_rows(site.shape[0]), terms.low_rank.rank)
             )
             if not weight.is_meta:
-                a, b = terms.low_rank.draw(site.shape, float(weight.double().std(correction=0)))
+                a, b = terms.low_rank.draw(weight)
                 layer.low_rank_a.data.copy_(a)
                 layer.low_rank_b.data.copy_(b)
         if terms.sparse is not None:

@@ -68,14 +68,13 @@ class Zeros:
 class FactorStart(Protocol):
     """A rule for the first factors: both are uniform, each within a bound of its own."""
 
-    def bounds(self, rank: int, alpha: float, d_in: int, std: float) -> tuple[float, float]:
+    def bounds(self, rank: int, alpha: float, weight_oi: Tensor) -> tuple[float, float]:
         """The bounds of A and of B; 0 for zeros.
 
         Args:
             rank: width of the factors.
             alpha: their product is scaled by alpha / rank.
-            d_in: columns of A.
-            std: standard deviation of the entries of the weight that the layer had.
+            weight_oi: the weight that the layer had, (d_out, d_in).
         """
         ...
 
@@ -84,13 +83,13 @@ class FactorStart(Protocol):
 class NoProduct:
     """A uniform in +-1 / sqrt(d_in) (Kaiming), B zero, as in LoRA: beside another term, which alone makes W at first.
 
-    >>> NoProduct().bounds(rank=8, alpha=16, d_in=64, std=0.02)
+    >>> NoProduct().bounds(rank=8, alpha=16, weight_oi=torch.zeros(32, 64))
     (0.125, 0.0)
     """
 
-    def bounds(self, rank: int, alpha: float, d_in: int, std: float) -> tuple[float, float]:
+    def bounds(self, rank: int, alpha: float, weight_oi: Tensor) -> tuple[float, float]:
         """Kaiming's for A; B is zero."""
-        return 1.0 / math.sqrt(d_in), 0.0
+        return 1.0 / math.sqrt(weight_oi.shape[1]), 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +99,18 @@ class WholeWeight:
     With B at zero in every layer, a model could not learn: what stands before a zero weight gets no gradient, and
     neither does a factor whose input is zero, so that attention and MLP would wait for each other for ever.
 
-    >>> a, b = WholeWeight().bounds(rank=16, alpha=4, d_in=64, std=0.25)
+    >>> a, b = WholeWeight().bounds(rank=16, alpha=4, weight_oi=torch.tensor([[0.25, -0.25]]))
     >>> a == b == 0.75 ** 0.5
     True
     """
 
-    def bounds(self, rank: int, alpha: float, d_in: int, std: float) -> tuple[float, float]:
+    def bounds(self, rank: int, alpha: float, weight_oi: Tensor) -> tuple[float, float]:
         """sqrt(3 std sqrt(rank) / alpha), twice: each entry is a sum of rank products, each of variance bound^4 / 9.
 
         A weight of zeros has no size; its place is taken by 1 / sqrt(3 d_in), that of a new `torch.nn.Linear`.
         """
-        bound = math.sqrt(3.0 * (std or 1.0 / math.sqrt(3.0 * d_in)) * math.sqrt(rank) / alpha)
+        std = float(weight_oi.double().std(correction=0)) or 1.0 / math.sqrt(3.0 * weight_oi.shape[1])
+        bound = math.sqrt(3.0 * std * math.sqrt(rank) / alpha)
         return bound, bound
 
 

@@ -55,15 +55,17 @@ class LowRank:
         if self.rank < 1:
             raise UserError(f"rank is {self.rank}, but it must be at least 1. Leave the low-rank term out instead")
 
-    def draw(self, shape: tuple[int, int], std: float = 0.0) -> tuple[Tensor, Tensor]:
-        """A (total_rank, d_in) and B (num_rows, rank) in float64 for a weight (d_out, d_in) whose entries had this std.
+    def draw(self, weight_oi: Tensor) -> tuple[Tensor, Tensor]:
+        """A (total_rank, d_in) and B (num_rows, rank) in float64 for a layer whose weight (d_out, d_in) was this.
 
-        A pure function of key, shape and std.
+        A pure function of key and weight; most starts look at its shape alone.
         """
-        d_in, num = shape[1], self.num_rows(shape[0])
-        bound_a, bound_b = self.start.bounds(self.rank, self.alpha, d_in, std)
-        a = uniform(self.key, self.total_rank * d_in, bound_a).view(self.total_rank, d_in)
-        return a, uniform(self.key.child("b"), num * self.rank, bound_b).view(num, self.rank)
+        (d_out, d_in), (bound_a, bound_b) = weight_oi.shape, self.start.bounds(self.rank, self.alpha, weight_oi)
+        a_ri = uniform(self.key, self.total_rank * d_in, bound_a).view(self.total_rank, d_in)
+        num = self.num_rows(d_out)
+        if not bound_b:
+            return a_ri, torch.zeros(num, self.rank, dtype=torch.float64)
+        return a_ri, uniform(self.key.child("b"), num * self.rank, bound_b).view(num, self.rank)
 
     def draw_again(self, d_in: int, restart: int) -> Tensor:
         """Another A (total_rank, d_in), for restart number `restart`, from 1: beside a base, with B at zero."""

@@ -118,8 +118,8 @@ class _Factors(LowRank):
     number: int
     """Which layer."""
 
-    def draw(self, shape: tuple[int, int], std: float = 0.0) -> tuple[Tensor, Tensor]:
-        return self.draws.layer(self.number).a_ri, torch.zeros(shape[0], self.rank)
+    def draw(self, weight_oi: Tensor) -> tuple[Tensor, Tensor]:
+        return self.draws.layer(self.number).a_ri, torch.zeros(weight_oi.shape[0], self.rank)
 
 
 def released_terms(

@@ -239,7 +239,8 @@ torch.library.register_fake("fallow::sparse_linear_backward", _fake_backward, li
 
 
 @register_flop_formula(torch.ops.fallow.sparse_linear)
-def _flops(x_shape: Any, values_shape: Any, *_: Any, **__: Any) -> int:
+def flops(x_shape: Any, values_shape: Any, *_: Any, **__: Any) -> int:
+    """Of a product of tokens with the entries that exist: two for each entry and token."""
     return int(2 * x_shape[0] * values_shape[0])
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from fallow.linear.kernels.operators import plain_gradients
+from fallow.linear.kernels.operators import flops, plain_gradients
 
 _operators = torch.library.Library("fallow", "FRAGMENT")
 _operators.define(
@@ -122,9 +122,7 @@ torch.library.register_fake("fallow::block_linear", _fake_forward, lib=_operator
 torch.library.register_fake("fallow::block_linear_backward", _fake_backward, lib=_operators)
 
 
-@register_flop_formula(torch.ops.fallow.block_linear)
-def _flops(x_shape: Any, values_shape: Any, *_: Any, **__: Any) -> int:
-    return int(2 * x_shape[0] * values_shape[0])
+register_flop_formula(torch.ops.fallow.block_linear)(flops)
 
 
 @register_flop_formula(torch.ops.fallow.block_linear_backward)

@@ -3,6 +3,8 @@
 Shapes: t = tokens, o = d_out, i = d_in, r = rank, n = number of sparse entries.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -73,20 +75,8 @@ def _at_support(weight_oi: Tensor, row_pointers_o: Tensor, columns_n: Tensor, dt
     return take(weight_oi, row_pointers_o, columns_n, dtype)
 
 
-def _fake_build_weight(
-    d_out: int,
-    d_in: int,
-    dtype: torch.dtype,
-    base_oi: Tensor | None,
-    a_ri: Tensor | None,
-    b_or: Tensor | None,
-    scale: float,
-    values_n: Tensor | None,
-    row_pointers_o: Tensor | None,
-    columns_n: Tensor | None,
-    later: Tensor | None,
-) -> Tensor:
-    like = next(tensor for tensor in (values_n, b_or, base_oi) if tensor is not None)
+def _fake_build_weight(d_out: int, d_in: int, dtype: torch.dtype, *terms: Any) -> Tensor:
+    like = next(term for term in terms if isinstance(term, Tensor))
     return like.new_empty(d_out, d_in, dtype=dtype)
 
 
