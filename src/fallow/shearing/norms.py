@@ -1,7 +1,6 @@
 """Norms that look at open channels only. d: channels."""
 
-from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -13,17 +12,56 @@ Kind = Literal["rms", "rms + 1", "layer"]
 """How a norm is computed; `rms + 1` scales by one plus its weight."""
 
 
+class MaskedNorm(nn.Module):
+    """What a norm under gates is beside its own class: another forward, the same for all norms of a class.
+
+    A class, and no function put on each norm: `torch.compile` would take such a function for a constant of its layer,
+    and make code anew for every layer.
+    """
+
+    kind: ClassVar[Kind]
+    gate_values: "Values"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The norm of x, of shape (..., d), under the gates of this moment."""
+        if self.gate_values.hidden is None:
+            plain: Tensor = super().forward(x)
+            return plain
+        return masked(self, self.kind, self.gate_values, x)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
+        """By its stock class, since pickle cannot look up one that was made here."""
+        return _empty, (type(self).__bases__[1], self.kind), vars(self).copy()
+
+
+_CLASSES: dict[tuple[type[nn.Module], Kind], type[MaskedNorm]] = {}
+
+
+def _class_of(stock: type[nn.Module], kind: Kind) -> type[MaskedNorm]:
+    if (stock, kind) not in _CLASSES:
+        _CLASSES[stock, kind] = type(f"Masked{stock.__name__}", (MaskedNorm, stock), {"kind": kind})
+    return _CLASSES[stock, kind]
+
+
+def _empty(stock: type[nn.Module], kind: Kind) -> MaskedNorm:
+    made = _class_of(stock, kind)
+    return made.__new__(made)
+
+
 def mask_norm(norm: nn.Module, kind: Kind, values: "Values") -> None:
     """Put a norm of the residual stream under the gates of its channels; `unmask_norm` undoes it.
 
-    The module stays the same one, with its parameters and its name; only its `forward` is another.
+    The module stays the same one, with its parameters and its name; only its class is another, derived from its own.
     """
-    vars(norm)["forward"] = partial(masked, norm, kind, values)  # unlike a bound method it survives pickle and deepcopy
+    norm.gate_values = values  # type: ignore[assignment]
+    norm.__class__ = _class_of(type(norm), kind)
 
 
 def unmask_norm(norm: nn.Module) -> None:
-    """Give a norm its own forward back."""
-    vars(norm).pop("forward", None)
+    """Give a norm its own class back."""
+    if isinstance(norm, MaskedNorm):
+        norm.__class__ = type(norm).__bases__[1]
+        del norm.gate_values
 
 
 def masked(norm: nn.Module, kind: Kind, values: "Values", x: Tensor) -> Tensor:
@@ -34,11 +72,9 @@ def masked(norm: nn.Module, kind: Kind, values: "Values", x: Tensor) -> Tensor:
         RMS norm:    y = z w keep x / sqrt(sum(keep x^2) / n + eps)
         layer norm:  y = z (w c / sqrt(sum(c^2) / n + eps) + b),    c = keep (x - sum(keep x) / n)
 
-    which is what the norm of a model with only those channels gives, scaled by z. Without gates it is the stock norm.
+    which is what the norm of a model with only those channels gives, scaled by z.
     """
-    if values.hidden is None:
-        plain: Tensor = type(norm).forward(norm, x)
-        return plain
+    assert values.hidden is not None
     assert values.keep is not None
     assert values.num_kept is not None
     shape = x.shape

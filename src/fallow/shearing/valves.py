@@ -3,7 +3,7 @@
 b: sequences, t: positions, n: units. A gate has shape (n,), or (b, 1, n) when sequences have gates of their own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -16,23 +16,44 @@ from fallow.shearing.norms import mask_norm, unmask_norm
 from fallow.shearing.shape import Axis, Shape
 
 
-class Values:
-    """What the hooks multiply by at the moment; nothing while there are no gates."""
+class InLayer:
+    """What the hooks of one layer multiply by at the moment; nothing while there are no gates.
+
+    An object for each layer, and not a list with the layer's number beside it: such a number is a constant to
+    `torch.compile`, which would make code anew for every layer and give up after eight.
+    """
 
     def __init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
-        """Forget the gates: the model computes as if there were none."""
-        self.hidden: Tensor | None = None
-        self.keep: Tensor | None = None
-        self.num_kept: Tensor | None = None
-        self.stream: Sequence[Tensor | None] = ()
-        self.heads: Sequence[Tensor] = ()
-        self.inner: Sequence[Tensor] = ()
+        """Forget the gates."""
+        self.stream: Tensor | None = None
+        self.heads: Tensor | None = None
+        self.inner: Tensor | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: values belong to one forward pass, and a copy of the model draws its own."""
+        return {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.clear()
+
+
+class Values:
+    """What norms multiply by at the moment; nothing while there are no gates."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the gates: a norm is the stock one."""
+        self.hidden: Tensor | None = None
+        self.keep: Tensor | None = None
+        self.num_kept: Tensor | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing, as in a layer."""
         return {}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -58,18 +79,19 @@ class Valves:
         self.family, self.source = family, source
         self.groups = {group.axis: group for group in groups}
         self.values = Values()
+        self.layers = tuple(InLayer() for _ in range(source.layers))
         self._handles: list[RemovableHandle] = []
         has_stream = bool({"hidden", "layers"} & self.groups.keys())
-        for number in range(source.layers):
+        for number, layer in enumerate(self.layers):
             attention = model.get_submodule(family.in_layer(number, family.attention_out))
             mlp = model.get_submodule(family.in_layer(number, family.mlp_out))
             if "heads" in self.groups:
-                self._handles.append(attention.register_forward_pre_hook(_Reads(self.values, "heads", number)))
+                self._handles.append(attention.register_forward_pre_hook(_Reads(layer, "heads")))
             if "inner" in self.groups:
-                self._handles.append(mlp.register_forward_pre_hook(_Reads(self.values, "inner", number)))
+                self._handles.append(mlp.register_forward_pre_hook(_Reads(layer, "inner")))
             if has_stream:
-                self._handles.append(attention.register_forward_hook(_Writes(self.values, number)))
-                self._handles.append(mlp.register_forward_hook(_Writes(self.values, number)))
+                self._handles.append(attention.register_forward_hook(_Writes(layer)))
+                self._handles.append(mlp.register_forward_hook(_Writes(layer)))
         if "hidden" in self.groups:
             for name in norm_names(family, source):
                 mask_norm(model.get_submodule(name), family.norm, self.values)
@@ -82,24 +104,33 @@ class Valves:
         """
         values = self.values
         values.clear()
+        for layer in self.layers:
+            layer.clear()
         lead = {gate.ndim - len(self.groups[axis].shape) for axis, gate in gates.items()}
         assert len(lead) == 1, "all gates have a leading dimension, or none has"
         each = lead.pop() == 1
         if "heads" in gates:
             by_h = by_head(self.groups["heads"], self.source, gates["heads"])
-            values.heads = _by_layer(by_h.repeat_interleave(self.source.head_size, dim=-1), each)
+            for layer, gate in self._by_layer(by_h.repeat_interleave(self.source.head_size, dim=-1), each):
+                layer.heads = gate
         if "inner" in gates:
-            values.inner = _by_layer(gates["inner"], each)
+            for layer, gate in self._by_layer(gates["inner"], each):
+                layer.inner = gate
         hidden = gates.get("hidden")
         if hidden is not None:
             hidden = hidden.unsqueeze(1) if each else hidden
             values.hidden, values.keep = hidden, (hidden > 0).to(hidden.dtype)
             values.num_kept = values.keep.sum(-1, keepdim=True)
+            for layer in self.layers:
+                layer.stream = hidden
         if "layers" in gates:
-            layers = _by_layer(gates["layers"].unsqueeze(-1), each)
-            values.stream = layers if hidden is None else [layer * hidden for layer in layers]
-        elif hidden is not None:
-            values.stream = [hidden] * self.source.layers
+            for layer, gate in self._by_layer(gates["layers"].unsqueeze(-1), each):
+                layer.stream = gate if hidden is None else gate * hidden
+
+    def _by_layer(self, gates: Tensor, each: bool) -> Iterator[tuple[InLayer, Tensor]]:
+        """Each layer with its share of (L, n) or (b, L, n): a tensor of (n,) or (b, 1, n)."""
+        shares = [gate.unsqueeze(1) for gate in gates.unbind(1)] if each else gates.unbind(0)
+        return zip(self.layers, shares, strict=True)
 
     def remove(self, model: nn.Module) -> None:
         """Take hooks and masks away again."""
@@ -133,23 +164,22 @@ def refuse_reentrant(model: nn.Module) -> None:
 class _Reads:
     """Before an output projection: its input, unit by unit."""
 
-    def __init__(self, values: Values, what: str, layer: int) -> None:
-        self.values, self.what, self.layer = values, what, layer
+    def __init__(self, layer: InLayer, what: str) -> None:
+        self.layer, self.what = layer, what
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        gates = getattr(self.values, self.what)
-        return (gated(args[0], gates[self.layer]), *args[1:]) if gates else None
+        gate = getattr(self.layer, self.what)
+        return None if gate is None else (gated(args[0], gate), *args[1:])
 
 
 class _Writes:
     """After an output projection: what goes into the residual stream."""
 
-    def __init__(self, values: Values, layer: int) -> None:
-        self.values, self.layer = values, layer
+    def __init__(self, layer: InLayer) -> None:
+        self.layer = layer
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
-        stream = self.values.stream
-        gate = stream[self.layer] if stream else None
+        gate = self.layer.stream
         return None if gate is None else gated(output, gate)
 
 
@@ -159,8 +189,3 @@ def gated(x: Tensor, gate: Tensor) -> Tensor:
     if gate.ndim == 3 and x.ndim == 2:  # OPT flattens sequences before its MLP
         return (x.view(gate.shape[0], -1, x.shape[-1]) * gate).view_as(x)
     return x * gate
-
-
-def _by_layer(gates: Tensor, each: bool) -> list[Tensor]:
-    """(L, n) or (b, L, n) as L tensors of (n,) or (b, 1, n)."""
-    return [gate.unsqueeze(1) for gate in gates.unbind(1)] if each else list(gates.unbind(0))
