@@ -33,6 +33,7 @@ ROWS = {
     "sparse vector": Row("sparse", {"sparsity": 0.75, "support": "vector:4"}, 0.25),
     "sparse block": Row("sparse", {"sparsity": 0.75, "support": "block:8"}, 0.25),
     "sparse 2:4": Row("sparse", {"sparsity": 0.5, "support": "2:4"}, 0.5),
+    "sparse transposable": Row("sparse", {"sparsity": 0.5, "support": "transposable"}, 0.5, trains=False),
     "lora": Row("lora", {"rank": 2, "alpha": 4.0}, queries_and_values=True, rate=1e-2),
     "dsee": Row("dsee", {"rank": 2, "alpha": 4.0, "entries": 5}, queries_and_values=True, rate=1e-2),
     "dsee unscaled": Row(
