@@ -2,6 +2,7 @@
 
 import copy
 import math
+import pickle
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from fallow.methods import method_of
 from fallow.shearing.concrete import HardConcrete
 from fallow.shearing.constraint import Constraint
 from fallow.shearing.diagnostics import diagnose
-from fallow.shearing.gates import Gates
+from fallow.shearing.gates import Gates, detach
 from fallow.shearing.groups import Group
 from fallow.shearing.scores.example import loss_of
 from fallow.train import BatchSize, Duration, Loop, LoopSettings, Mesh, Optimizer
@@ -315,3 +316,12 @@ def test_settings_that_cannot_be(settings, message) -> None:
 def test_other_models_are_refused() -> None:
     with pytest.raises(UserError, match="is not a Hugging Face model"):
         fallow.convert(torch.nn.Sequential(torch.nn.ModuleList([torch.nn.Linear(2, 2)])), "shear", to=HALF)
+
+
+def test_gated_norms_survive_a_pickle_and_become_stock_norms_again() -> None:
+    model = sheared("llama")
+    copied = pickle.loads(pickle.dumps(model))
+    torch.testing.assert_close(copied(tokens()).logits, model(tokens()).logits)
+    detach(model)
+    assert {type(module) for module in model.modules()} == {type(module) for module in model_of("llama").modules()}
+    assert not any("gate_values" in vars(module) for module in model.modules())

@@ -19,6 +19,7 @@ class MaskedNorm(nn.Module):
     and make code anew for every layer.
     """
 
+    stock: ClassVar[type[nn.Module]]
     kind: ClassVar[Kind]
     gate_values: "Values"
 
@@ -31,7 +32,7 @@ class MaskedNorm(nn.Module):
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
         """By its stock class, since pickle cannot look up one that was made here."""
-        return _empty, (type(self).__bases__[1], self.kind), vars(self).copy()
+        return _empty, (self.stock, self.kind), vars(self).copy()
 
 
 _CLASSES: dict[tuple[type[nn.Module], Kind], type[MaskedNorm]] = {}
@@ -39,7 +40,7 @@ _CLASSES: dict[tuple[type[nn.Module], Kind], type[MaskedNorm]] = {}
 
 def _class_of(stock: type[nn.Module], kind: Kind) -> type[MaskedNorm]:
     if (stock, kind) not in _CLASSES:
-        _CLASSES[stock, kind] = type(f"Masked{stock.__name__}", (MaskedNorm, stock), {"kind": kind})
+        _CLASSES[stock, kind] = type(f"Masked{stock.__name__}", (MaskedNorm, stock), {"stock": stock, "kind": kind})
     return _CLASSES[stock, kind]
 
 
@@ -60,7 +61,7 @@ def mask_norm(norm: nn.Module, kind: Kind, values: "Values") -> None:
 def unmask_norm(norm: nn.Module) -> None:
     """Give a norm its own class back."""
     if isinstance(norm, MaskedNorm):
-        norm.__class__ = type(norm).__bases__[1]
+        norm.__class__ = norm.stock  # type: ignore[assignment]
         del norm.gate_values
 
 
