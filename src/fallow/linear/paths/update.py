@@ -77,14 +77,17 @@ class _Update(torch.autograd.Function):
         blocks: list[tuple[slice, slice, slice]],
     ) -> Tensor:
         dtype = x_ti.dtype
-        y_to = functional.linear(x_ti, base_oi.to(dtype), None if bias_o is None else bias_o.to(dtype))
-        inner_tr = None
-        if a_ri is not None and b_or is not None:
+        inner_tr = picked_tn = None  # while x is in the processor's cache, and y then while y is
+        if a_ri is not None:
             inner_tr = x_ti @ a_ri.to(dtype).t()
+        if values_n is not None and columns_n is not None:
+            picked_tn = x_ti.index_select(1, columns_n).mul_(values_n.to(dtype))
+        y_to = functional.linear(x_ti, base_oi.to(dtype), None if bias_o is None else bias_o.to(dtype))
+        if inner_tr is not None and b_or is not None:
             for rows, inside, own in blocks:
                 y_to[:, rows].addmm_(inner_tr[:, inside], b_or[own].to(dtype).t(), alpha=scale)
-        if values_n is not None and rows_n is not None and columns_n is not None:
-            y_to.index_add_(1, rows_n, x_ti.index_select(1, columns_n) * values_n.to(dtype))
+        if picked_tn is not None and rows_n is not None:
+            y_to.index_add_(1, rows_n, picked_tn)
         ctx.save_for_backward(x_ti, base_oi, a_ri, b_or, inner_tr, values_n, rows_n, columns_n)
         ctx.scale, ctx.bias_dtype, ctx.blocks = scale, None if bias_o is None else bias_o.dtype, blocks
         return y_to
