@@ -161,7 +161,8 @@ def peer_of(name: str, layer: ReparamLinear) -> nn.Module:
         return Csr(weight, layer.bias)
     from sparseprop.modules import SparseLinear  # type: ignore[import-not-found]
 
-    module: nn.Module = SparseLinear(weight, bias=None if layer.bias is None else layer.bias.detach())
+    bias = None if layer.bias is None else nn.Parameter(layer.bias.detach().clone())
+    module: nn.Module = SparseLinear(weight, bias)
     return module
 
 
