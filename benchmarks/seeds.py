@@ -93,7 +93,9 @@ def table(columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> str:
     shown = [column for column in columns if column.key in SHOWN]
     heads = [f"{c.title} ({c.unit})" if c.unit else c.title for c in shown]
     lines = ["| " + " | ".join(heads) + " |", "| --- |" + " ---: |" * (len(shown) - 1)]
-    lines += ["| " + " | ".join(cell_text(column, row.get(column.key)) for column in shown) + " |" for row in rows]
+    for row in rows:
+        cells = [cell_text(column, row.get(column.key)).replace("|", "\\|") for column in shown]  # a label may say |dW|
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
