@@ -82,7 +82,13 @@ def timed(recipe: Recipe, pairs: int, path: Path) -> dict[str, float]:
 def run(args: argparse.Namespace, recipe: str, output: Path, seed: int) -> Any:
     """The records of all stages by name, of `fallow run` in a process of its own; the same call continues it."""
     command = [sys.executable, "-m", "fallow", "run", recipe, "--root", args.root, "--seed", str(seed)]
-    command += ["--output", str(output), "--json"]
+    command += [
+        "--stages.all.seed",
+        str(seed),
+        "--output",
+        str(output),
+        "--json",
+    ]  # a dumped recipe names its stages' seeds
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=environment)
     if done.returncode:
