@@ -236,8 +236,8 @@ def caption(args: argparse.Namespace, facts: dict[str, Any], path: Path) -> str:
     return (
         f"{facts['tokens']:,} tokens for each row: {args.prune} updates of gates and {args.go_on} after it, or all of "
         f"them after pruning at once; zeros stay zeros. {over} Generation is that of the kind of shape in the table "
-        f"above; zeros save a stock model nothing. Again: `python benchmarks/pruned_quality.py --root DATA --source FOLDER "
-        f"--output runs/pruned --seeds {listed} --prune {args.prune} --continue {args.go_on}`; record: "
+        f"above; zeros save a stock model nothing. Again: `python benchmarks/pruned_quality.py --root DATA "
+        f"--source FOLDER --output runs/pruned --seeds {listed} --prune {args.prune} --continue {args.go_on}`; record: "
         f"`benchmarks/records/{path.name}`."
     )
 
