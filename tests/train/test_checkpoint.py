@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING
 
 from fallow.errors import UserError
 from fallow.train import Checkpointing, Duration, storage
@@ -209,7 +210,17 @@ def by_reduce(touched: Path) -> bytes:
     return pickle.dumps(Evil())
 
 
-@pytest.mark.parametrize("evil", [by_reduce, through_the_metadata_module])
+def by_getattr(touched: Path) -> bytes:
+    """What some versions of Python write for members of enumerations, asked of something else."""
+
+    class Evil:
+        def __reduce__(self) -> Any:
+            return (getattr, (Path, "touch"))
+
+    return pickle.dumps(Evil())
+
+
+@pytest.mark.parametrize("evil", [by_reduce, through_the_metadata_module, by_getattr])
 def test_nothing_is_executed_when_reading(evil: Any, tmp_path: Path, caplog: Any) -> None:
     """torch writes the index as a pickle; one that names anything else is no checkpoint, whatever its checksum."""
     broken_off(tmp_path)
@@ -225,6 +236,20 @@ def test_nothing_is_executed_when_reading(evil: Any, tmp_path: Path, caplog: Any
     assert "which is not part of a checkpoint) and is passed over" in caplog.text
     assert again.method.steps[0] == 4
     assert not (tmp_path / "executed").exists()
+
+
+def test_members_of_enumerations_are_read_as_any_python_writes_them(tmp_path: Path, monkeypatch: Any) -> None:
+    def by_name(member: Any, protocol: Any) -> Any:  # that of Python 3.11.2
+        return getattr, (type(member), member.name)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_MEM_FORMAT_ENCODING, "__reduce_ex__", by_name)
+        broken_off(tmp_path)
+    index = (tmp_path / "checkpoints/step-000006/.metadata").read_bytes()
+    assert b"getattr" in index
+    again = loop(tmp_path)
+    assert again.fit().finished
+    assert again.method.steps[0] == 7
 
 
 def test_the_optimizer_is_part_of_it_and_supports_are_not(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import EnumMeta
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,16 @@ class _IndexUnpickler(pickle.Unpickler):
             return super().find_class(module, name)
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype | torch.layout):
             return getattr(torch, name)
+        if (module, name) == ("builtins", "getattr"):
+            return _member
         raise pickle.UnpicklingError(f"the index names {module}.{name}, which is not part of a checkpoint")
+
+
+def _member(kind: Any, name: str) -> Any:
+    """Of an enumeration alone: Python 3.11.0 to 3.11.3 write its members as getattr(kind, name)."""
+    if isinstance(kind, EnumMeta):
+        return kind[name]
+    raise pickle.UnpicklingError(f"the index names {name} of {kind}, which is not part of a checkpoint")
 
 
 def _together(mesh: Mesh, action: Callable[[], None], *, main_only: bool = False) -> None:
