@@ -14,7 +14,7 @@ from fallow.data.embedded import read_stdlib
 from fallow.data.formats.pair import Pair, Role
 from fallow.files import atomic
 
-_VERSION = 1
+_VERSION = 2
 TEST_SHARE, VALID_SHARE = 0.05, 0.05
 """Modules placed below 0.05 are tested on, below 0.10 validated on. Text of embedded:stdlib with a `valid_share` of at
 least 0.1 holds out all of them, so that no docstring is met in pre-training that is asked for later."""
@@ -63,7 +63,7 @@ def _pairs(document: Document) -> Iterator[Pair]:
             tree = ast.parse(document.text)
     except (SyntaxError, ValueError):
         return
-    lines = document.text.splitlines(keepends=True)
+    lines = [line + "\n" for line in document.text.split("\n")]  # as Python counts: a form feed ends no line
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             docstring = ast.get_docstring(node)
