@@ -8,15 +8,13 @@ lines <!-- results:NAME --> and <!-- /results:NAME -->.
 """
 
 import argparse
-import json
 import re
 import statistics
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from apart import run_apart
 from record import processor, write_record
 
 from fallow.report.results import Column, cell_text
@@ -54,24 +52,7 @@ def main() -> None:
 
 def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     """The results of one seed."""
-    output = Path(args.output) / f"seed-{seed}"
-    command = [
-        sys.executable,
-        "-m",
-        "fallow",
-        "run",
-        args.recipe,
-        "--output",
-        str(output),
-        "--seed",
-        str(seed),
-        "--json",
-    ]
-    command += ["--root", args.root] if args.root else []
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.returncode)
-    found: dict[str, Any] = json.loads(done.stdout)
+    found = run_apart(args.recipe, Path(args.output) / f"seed-{seed}", seed, root=args.root)
     found["minutes"] = sum(stage["training"]["seconds"] for stage in found["stages"].values()) / 60
     return found
 

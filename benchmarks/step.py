@@ -11,11 +11,12 @@ Rows are written as they are found, and a second call on the same day goes on (`
 
 import argparse
 import json
-import statistics
 import time
+from functools import partial
 from typing import Any
 
 import torch
+from pairs import alternate
 from record import RECORDS, processor, today, write_record
 from torch import nn
 
@@ -104,22 +105,14 @@ def measured(row: dict[str, Any], pairs: int) -> dict[str, Any]:
     for model in (plain, ours):
         model.train()
         step(model)  # states are made
-    ratios, times = [], []
-    for number in range(pairs):
-        spent = {model: step(model) for model in ((plain, ours) if number % 2 else (ours, plain))}
-        ratios.append(spent[plain] / spent[ours])
-        times.append(spent[plain])
-    ratios.sort()
+    found = alternate(partial(step, plain), partial(step, ours), lambda timed: timed(), pairs, digits=1)
     _, sparsity, least = GOAL
     return {
-        "speed_up": round(statistics.median(ratios), 3),
-        "middle_half": [round(ratios[pairs // 4], 3), round(ratios[-1 - pairs // 4], 3)],
-        "dense_ms": round(1000 * statistics.median(times), 1),
+        **found,
         "ceiling": round(flops.training_dense / flops.training, 3),
         "paths": sorted({f"{layer.path}: {layer.why}" for layer in reparam_layers(ours).values()}),
         "goal": least if row["sparsity"] == sparsity and row["width"] >= 768 else None,
         "clock": "processor" if row["threads"] == 1 else "wall",
-        "pairs": pairs,
     }
 
 

@@ -10,19 +10,17 @@ taken as it is.
 
 import argparse
 import json
-import os
-import statistics
-import subprocess
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
+from apart import run_apart
 from equal_time import of_equal_time, speed_ups
 from record import processor, write_record
 from seeds import update
+from studies.study import spread, text
 
 from fallow.config import dump
 from fallow.run.recipe import Recipe, load
@@ -62,10 +60,10 @@ def main() -> None:
         for row in rows:
             row.setdefault(f"equal_{budget}", []).append(stages[row["stage"]]["training"]["validation"]["loss"])
     path = write_record(NAME, {"seeds": args.seeds, "arms": rows})
-    text = f"{table(rows, args.budgets)}\n\n{caption(recipe, args.seeds, path)}"
-    print(text)
+    page = f"{table(rows, args.budgets)}\n\n{caption(recipe, args.seeds, path)}"
+    print(page)
     for document in args.update:
-        update(Path(document), NAME, text)
+        update(Path(document), NAME, page)
     if args.picture:
         draw(rows, args.budgets, Path(args.picture))
 
@@ -81,19 +79,8 @@ def timed(recipe: Recipe, pairs: int, path: Path) -> dict[str, float]:
 
 def run(args: argparse.Namespace, recipe: str, output: Path, seed: int) -> Any:
     """The records of all stages by name, of `fallow run` in a process of its own; the same call continues it."""
-    command = [sys.executable, "-m", "fallow", "run", recipe, "--root", args.root, "--seed", str(seed)]
-    command += [
-        "--stages.all.seed",
-        str(seed),
-        "--output",
-        str(output),
-        "--json",
-    ]  # a dumped recipe names its stages' seeds
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=environment)
-    if done.returncode:
-        raise SystemExit(done.returncode)
-    return json.loads(done.stdout)["stages"]
+    own = ("--stages.all.seed", str(seed))  # a dumped recipe names its stages' seeds
+    return run_apart(recipe, output, seed, *own, root=args.root, threads=1)["stages"]
 
 
 def row_of(stage: Stage, faster: float) -> dict[str, Any]:
@@ -122,20 +109,14 @@ def table(rows: Sequence[dict[str, Any]], budgets: Sequence[str]) -> str:
     lines = ["| " + " | ".join(heads) + " |", "| --- | --- |" + " ---: |" * (len(heads) - 2)]
     for row in rows:
         cells = [row["label"], row["rule"] or "-", f"{row['rate']:g}", f"{row['speed_up']:.2f}"]
-        cells += [f"{mean(row, budget):.3f} +- {spread(row, budget):.3f}" for budget in budgets]
+        cells += [text(over_seeds(row, budget)) for budget in budgets]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def mean(row: dict[str, Any], budget: str) -> float:
-    """Over the seeds."""
-    return statistics.fmean(row[f"equal_{budget}"])
-
-
-def spread(row: dict[str, Any], budget: str) -> float:
-    """Standard deviation over the seeds; 0 for one."""
-    losses = row[f"equal_{budget}"]
-    return statistics.stdev(losses) if len(losses) > 1 else 0.0
+def over_seeds(row: dict[str, Any], budget: str) -> dict[str, float]:
+    """Mean and standard deviation of an arm's losses."""
+    return spread(row[f"equal_{budget}"])
 
 
 def caption(recipe: Recipe, seeds: Sequence[int], record: Path) -> str:
@@ -159,7 +140,7 @@ def draw(rows: Sequence[dict[str, Any]], budgets: Sequence[str], path: Path) -> 
     panels = figure.subplots(1, len(budgets), sharey=True, squeeze=False)[0]
     dense = next(row for row in rows if not row["sparsity"])
     for axes, budget in zip(panels, budgets, strict=True):
-        level, width = mean(dense, budget), spread(dense, budget)
+        level, width = over_seeds(dense, budget).values()
         axes.axhspan(level - width, level + width, color="0.85")
         axes.axhline(level, color="0.4", linewidth=1, label="dense")
         for number, (name, label) in enumerate(KINDS.items()):
@@ -167,7 +148,7 @@ def draw(rows: Sequence[dict[str, Any]], budgets: Sequence[str], path: Path) -> 
             places = [
                 100 * row["sparsity"] + 0.6 * (number - 1.5) for row in arms
             ]  # side by side, so that bars can be told
-            means, bars = [mean(row, budget) for row in arms], [spread(row, budget) for row in arms]
+            means, bars = zip(*(over_seeds(row, budget).values() for row in arms), strict=True)
             axes.errorbar(places, means, yerr=bars, marker="o", markersize=4, capsize=2, linewidth=1.2, label=label)
         axes.set(title=f"equal {budget}", xlabel="sparsity (%)", xticks=[50, 75, 90])
         axes.grid(alpha=0.3)

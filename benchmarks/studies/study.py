@@ -1,14 +1,13 @@
 """What a study is given and what it gives back."""
 
-import json
 import math
 import statistics
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from apart import run_apart
 
 from fallow.run.orchestrate import run_recipe
 from fallow.run.recipe import Recipe, load
@@ -45,12 +44,7 @@ class Setting:
 
     def run(self, seed: int, output: Path, *flags: str) -> dict[str, Any]:
         """`fallow run` in a process of its own; the same call continues it."""
-        command = [sys.executable, "-m", "fallow", "run", RECIPE, "--root", self.root, "--seed", str(seed)]
-        command += ["--output", str(output), "--json", *flags]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-        if done.returncode:
-            raise SystemExit(done.returncode)
-        return dict(json.loads(done.stdout))
+        return run_apart(RECIPE, output, seed, *flags, root=self.root)
 
 
 @dataclass(frozen=True)

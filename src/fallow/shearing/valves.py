@@ -3,6 +3,7 @@
 b: sequences, t: positions, n: units. A gate has shape (n,), or (b, 1, n) when sequences have gates of their own.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,15 +17,30 @@ from fallow.shearing.norms import mask_norm, unmask_norm
 from fallow.shearing.shape import Axis, Shape
 
 
-class InLayer:
+class _OfOnePass(ABC):
+    """Values of one forward pass: a pickle and a copy of the model are without, and draw their own."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    @abstractmethod
+    def clear(self) -> None:
+        """Forget the gates: the model computes as if there were none."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.clear()
+
+
+class InLayer(_OfOnePass):
     """What the hooks of one layer multiply by at the moment; nothing while there are no gates.
 
     An object for each layer, and not a list with the layer's number beside it: such a number is a constant to
     `torch.compile`, which would make code anew for every layer and give up after eight.
     """
-
-    def __init__(self) -> None:
-        self.clear()
 
     def clear(self) -> None:
         """Forget the gates."""
@@ -32,32 +48,15 @@ class InLayer:
         self.heads: Tensor | None = None
         self.inner: Tensor | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing: values belong to one forward pass, and a copy of the model draws its own."""
-        return {}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.clear()
-
-
-class Values:
+class Values(_OfOnePass):
     """What norms multiply by at the moment; nothing while there are no gates."""
-
-    def __init__(self) -> None:
-        self.clear()
 
     def clear(self) -> None:
         """Forget the gates: a norm is the stock one."""
         self.hidden: Tensor | None = None
         self.keep: Tensor | None = None
         self.num_kept: Tensor | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing, as in a layer."""
-        return {}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.clear()
 
 
 class Valves:
