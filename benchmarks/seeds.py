@@ -17,7 +17,7 @@ from typing import Any
 from apart import run_apart
 from record import processor, write_record
 
-from fallow.report.results import Column, cell_text
+from fallow.report.tables import Column, cell_text
 
 COST = (
     "sparsity", "pruned", "trainable", "linear_flops_left", "nonzero", "stored", "reduction", "ceiling", "bytes"

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
+from fallow.report.charts import SmallSeries, heat_map, shade_text, small_chart
 from fallow.report.comparison import comparison_page
-from fallow.report.heatmap import heat_map, shade_text
-from fallow.report.small import Line, small_chart
-from tests.report.test_html import Checker
+from tests.report.test_pages import Checker
 
 SIDE = {"model_type": "gpt2", "merged": True, "positions": 1000, "nonzero": 250}
 
@@ -107,7 +106,7 @@ def test_shade_text(value: float, text: str) -> None:
 class TestSmall:
     def test_rounding_noise_is_left_out_of_logarithms(self) -> None:
         points = [(1, 10.0), (2, 1.0), (3, 0.1), (4, 1e-15), (5, 0.0)]
-        svg = small_chart([Line(label="a", points=points)], title="t", x_title="x", y_title="y", log=True)
+        svg = small_chart([SmallSeries(label="a", points=points)], title="t", x_title="x", y_title="y", log=True)
         ET.fromstring(svg)
         (path,) = re.findall(r'class="line valid series-0" d="(.*?)"', svg)
         places = [float(y) for y in re.findall(r"[ML][\d.]+ ([\d.]+)", path)]
@@ -116,15 +115,15 @@ class TestSmall:
         assert ">10<" in svg and ">1<" in svg and ">0.1<" in svg
 
     def test_the_rank_is_marked_inside_the_axis_only(self) -> None:
-        lines = [Line(label="a", points=[(1, 1.0), (10, 2.0)])]
+        lines = [SmallSeries(label="a", points=[(1, 1.0), (10, 2.0)])]
         assert 'class="rank"' in small_chart(lines, title="t", x_title="x", y_title="y", mark=5)
         assert 'class="rank"' not in small_chart(lines, title="t", x_title="x", y_title="y", mark=50)
 
     @pytest.mark.parametrize("points", [[], [(1.0, 0.0), (2.0, 0.0)]])
     def test_nothing_to_draw(self, points: list[tuple[float, float]]) -> None:
-        line = Line(label="a", points=points)
+        line = SmallSeries(label="a", points=points)
         assert small_chart([line], title="t", x_title="x", y_title="y", log=True) == ""
 
     def test_one_point_is_drawn(self) -> None:
-        svg = small_chart([Line(label="a", points=[(1.0, 2.0)])], title="t", x_title="x", y_title="y", log=True)
+        svg = small_chart([SmallSeries(label="a", points=[(1.0, 2.0)])], title="t", x_title="x", y_title="y", log=True)
         assert "nan" not in svg and "<path" in svg

@@ -3,12 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from fallow.report.points import Point, point_chart
+from fallow.report.charts import LineSeries, ScatterPoint, line_chart, point_chart, shown_range
+from fallow.report.pages import runs_page
 from fallow.report.runs import read_run
-from fallow.report.runs_page import runs_page
-from fallow.report.svg import Series, line_chart, shown_range
 from tests.report.make_runs import results, without_the_last_stage, write
-from tests.report.test_html import Checker
+from tests.report.test_pages import Checker
 
 
 def parsed(text: str) -> Checker:
@@ -74,7 +73,7 @@ def test_a_run_of_nothing_is_a_page(tmp_path: Path) -> None:
 
 
 def test_points_stand_where_the_axes_say() -> None:
-    points = [Point(label="a", x=100, y=1.0, spread=0.5), Point(label="b", x=200, y=3.0)]
+    points = [ScatterPoint(label="a", x=100, y=1.0, spread=0.5), ScatterPoint(label="b", x=200, y=3.0)]
     svg = point_chart(points, title="t", x_title="bytes")
     marks = [(float(x), float(y)) for x, y in re.findall(r'<circle[^>]*cx="([\d.]+)" cy="([\d.]+)"', svg)]
     at = {float(label): float(y) - 4 for y, label in re.findall(r'y="([\d.]+)" text-anchor="end">([\d.]+)<', svg)}
@@ -88,7 +87,7 @@ def test_points_stand_where_the_axes_say() -> None:
 
 
 def test_a_band_lies_around_its_line() -> None:
-    series = Series(label="a", points=[(0, 1.0), (1, 2.0)], band=[(0, 0.5, 1.5), (1, 1.0, 3.0)])
+    series = LineSeries(label="a", points=[(0, 1.0), (1, 2.0)], band=[(0, 0.5, 1.5), (1, 1.0, 3.0)])
     svg = line_chart([series], title="t")
     band = [
         float(y) for y in re.findall(r" (-?[\d.]+)(?=[LZ])", re.findall(r'class="band series-0" d="(.*?)"', svg)[0])
@@ -99,5 +98,8 @@ def test_a_band_lies_around_its_line() -> None:
 
 
 def test_the_end_of_a_short_line_is_inside_the_frame() -> None:
-    short, long = Series(label="a", points=[(0, 9), (5, 8)]), Series(label="b", points=[(0, 9), (50, 4), (100, 3)])
+    short, long = (
+        LineSeries(label="a", points=[(0, 9), (5, 8)]),
+        LineSeries(label="b", points=[(0, 9), (50, 4), (100, 3)]),
+    )
     assert shown_range([short, long])[:2] == (3, 8)

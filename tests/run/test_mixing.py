@@ -9,7 +9,7 @@ import pytest
 from fallow.cli.main import main
 from fallow.config import from_dict
 from fallow.errors import UserError
-from fallow.report.mixture import _points
+from fallow.report.sections import mixture_points
 from fallow.run.mixing import Mixing, References
 from fallow.run.recipe import Recipe
 from tests.run import tiny
@@ -115,9 +115,9 @@ def test_the_report_shows_domains(run: Path) -> None:
     page = (run / "out" / "report.html").read_text()
     assert "Data mixture" in page and "share of the data" in page and "loss above its reference" in page
     # stage `on` is first validated after a step: its chart of shares begins with those that held until then
-    points = _points({"start": 0.75, "points": [[64, 2.0, 1.0, 0.7], [128, 1.0, 0.0, 0.6]]}, 3)
+    points = mixture_points({"start": 0.75, "points": [[64, 2.0, 1.0, 0.7], [128, 1.0, 0.0, 0.6]]}, 3)
     assert points == [(0.0, 0.75), (64.0, 0.7), (128.0, 0.6)]
-    assert _points({"start": 0.75, "points": [[0, 2.0, 1.0, 0.7]]}, 3) == [(0.0, 0.7)]
+    assert mixture_points({"start": 0.75, "points": [[0, 2.0, 1.0, 0.7]]}, 3) == [(0.0, 0.7)]
     first = json.loads((run / "out" / "on" / "stage.json").read_text())["training"]
     assert first["validation_cost"] == pytest.approx(2.5)  # 30 sequences of each of two domains for 8 of training
 

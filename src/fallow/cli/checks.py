@@ -22,7 +22,6 @@ EXTRAS = {
     "lowbit": ("bitsandbytes",),
     "kernels": ("triton",),
     "hf": ("accelerate", "peft"),
-    "report": ("matplotlib",),
 }
 """Extra -> the modules it brings."""
 

@@ -17,7 +17,7 @@ class Args:
 
     Cosine distances as in SPDF's figures 3 and 4, norms, relative change, overlap of supports, and for some layers the
     singular values and what low rank leaves over, as in SLTrain's figures 2 and 10. Prints a table; with --output also
-    writes comparison.json, comparison.html and PNG files. Models: gpt2, llama, mistral, qwen2, qwen3, opt, gpt_neox,
+    writes comparison.json and comparison.html. Models: gpt2, llama, mistral, qwen2, qwen3, opt, gpt_neox,
     bert, roberta; plain Hugging Face folders with safetensors, or folders of fallow.save.
 
     Examples:
@@ -33,7 +33,7 @@ class Args:
     """Folder of the second model, the one after."""
 
     output: Annotated[str, tyro.conf.arg(metavar="FOLDER")] = ""
-    """Folder for comparison.json, comparison.html and PNG files. By default only the table is printed."""
+    """Folder for comparison.json and comparison.html. By default only the table is printed."""
 
     rank: int = 0
     """Rank whose best approximation is taken away before residuals are measured. 0: a quarter of the smallest side."""
@@ -73,7 +73,7 @@ def run(args: Args) -> int:
         print(json_module.dumps(found, indent=2))
         return 0
 
-    from fallow.report.table import show_table
+    from fallow.report.tables import show_table
 
     show_table(found)
     for note in found["notes"]:
@@ -84,21 +84,14 @@ def run(args: Args) -> int:
 
 
 def _write(found: dict[str, Any], output: "Path") -> "list[Path]":
-    from fallow.analysis.plots import draw
-    from fallow.errors import UserError
-    from fallow.files import write_json
+    from fallow.files import write_json, write_text
     from fallow.report.comparison import comparison_page
-    from fallow.report.document import write_page
 
     output.mkdir(parents=True, exist_ok=True)
     written = [output / "comparison.json", output / "comparison.html"]
     write_json(written[0], found)
-    write_page(comparison_page(found), written[1])
-    try:
-        return written + draw(found, output)
-    except UserError as error:
-        print(f"fallow compare: {error}", file=sys.stderr)
-        return written
+    write_text(written[1], comparison_page(found))
+    return written
 
 
 def _progress(text: str) -> None:

@@ -55,18 +55,18 @@ def run(args: Args) -> int:
         )
     found = [_read(path) for path in paths]
 
-    from fallow.report.document import write_page
+    from fallow.files import write_text
     from fallow.report.overview import overview
-    from fallow.report.runs_page import runs_page
+    from fallow.report.pages import runs_page
 
     if output is not None:
-        write_page(runs_page(found), output)
+        write_text(output, runs_page(found))
     results = overview(found)
     if args.json:
         print(json_module.dumps(results, indent=2))
         return 0
 
-    from fallow.report.table import show_table
+    from fallow.report.tables import show_table
 
     show_table(results)
     for note in results["notes"]:
@@ -88,7 +88,7 @@ def _read(path: "Path") -> "Run":
         return read_run(path)
     stored: dict[str, Any] | None = None
     if (path / "results.json").is_file():
-        from fallow.report.html import read_results
+        from fallow.report.runs import read_results
 
         stored = read_results(path / "results.json")
 

@@ -1,15 +1,17 @@
 """The page of two models side by side, from the mapping that `comparison.json` holds."""
 
-from collections.abc import Mapping, Sequence
-from html import escape
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fallow.report.document import document, header, notes_section
-from fallow.report.heatmap import heat_map, shade_text
-from fallow.report.html_table import table_section
-from fallow.report.small import Line, legend, small_chart
+from markupsafe import Markup
+
+from fallow.report.charts import SmallSeries, heat_map, shade_text, small_chart
+from fallow.report.render import render
+from fallow.report.tables import table_view
 
 Comparison = Mapping[str, Any]
+SmallChart = Callable[[Mapping[str, Any], str], Markup]
+"""(an entry of `spectra`, the name of its matrix) -> the drawing; empty where there is nothing to draw."""
 
 LINES = (("A", 0), ("B", 1), ("B - A", 2))
 """What is drawn of each matrix, and the number of its colour."""
@@ -17,62 +19,50 @@ LINES = (("A", 0), ("B", 1), ("B - A", 2))
 
 def comparison_page(found: Comparison) -> str:
     """The whole page; the same comparison always gives the same page."""
-    sections = [
-        header("fallow compare", "Two models, matrix by matrix", ""),
-        _sides(found),
-        table_section(
-            found,
-            {},
-            title="All layers together",
-            intro="Distances are means over the layers; change, norms and overlap take all layers as one vector.",
-        ),
-        _maps(found),
-        _spectra(found),
-        _residuals(found),
-        _compositions(found),
-        notes_section(found.get("notes", ())),
-        _tensors(found),
-    ]
-    footer = "Made by fallow from comparison.json, which holds every number unrounded. Layers count from 0."
-    return document("comparison", "".join(section for section in sections if section), footer)
+    return render(
+        "comparison.html",
+        title="comparison",
+        command="fallow compare",
+        heading="Two models, matrix by matrix",
+        description="",
+        sides=[_side("A", found["a"]), _side("B", found["b"])],
+        table=table_view(found, {}),
+        maps=_maps(found),
+        smalls=[group for group in (_spectra(found), _residuals(found), _compositions(found)) if group],
+        notes=[str(note) for note in found.get("notes", ())],
+        tensors=[_tensor(one) for one in found.get("tensors", ())],
+        footer="Made by fallow from comparison.json, which holds every number unrounded. Layers count from 0.",
+    )
 
 
-def _sides(found: Comparison) -> str:
-    texts = []
-    for name, side in (("A", found["a"]), ("B", found["b"])):
-        share = side["nonzero"] / side["positions"]
-        kind = "" if side["merged"] else ", not merged"
-        texts.append(
-            f"<dt>{name}</dt><dd>{escape(side['folder'])} <span class='soft'>{escape(side['model_type'])}{kind}, "
-            f"{side['positions']:,} weights in the blocks' matrices, {share:.1%} not zero</span></dd>"
-        )
-    return f'<dl class="sides">{"".join(texts)}</dl>\n'
+def _side(name: str, side: Mapping[str, Any]) -> dict[str, str]:
+    kind = "" if side["merged"] else ", not merged"
+    share = side["nonzero"] / side["positions"]
+    facts = f"{side['model_type']}{kind}, {side['positions']:,} weights in the blocks' matrices, {share:.1%} not zero"
+    return {"name": name, "folder": str(side["folder"]), "facts": facts}
 
 
-def _maps(found: Comparison) -> str:
+def _maps(found: Comparison) -> list[dict[str, Any]]:
     maps: list[tuple[str, str, float | None, str]] = [
         ("Cosine distance", "distance", None, "0 is the same direction; the scale does not matter."),
         ("Relative change", "change", None, "Norm of B - A over the norm of A."),
     ]
     if any(row["density_a"] < 0.999 or row["density_b"] < 0.999 for row in found["rows"]):
         maps.append(("Overlap of supports", "jaccard", 1.0, "Entries not zero in both over entries not zero in one."))
-    figures = [
-        f'<figure><h3>{title}</h3><div class="wide" tabindex="0">{_map(found, key, title, high)}</div>'
-        f"<figcaption>{text}</figcaption></figure>\n"
-        for title, key, high, text in maps
+    return [
+        {"title": title, "drawn": _map(found, key, title, high), "caption": text} for title, key, high, text in maps
     ]
-    return f'<section aria-labelledby="maps"><h2 id="maps">Layer by layer</h2>{"".join(figures)}</section>\n'
 
 
-def _map(found: Comparison, key: str, title: str, high: float | None) -> str:
+def _map(found: Comparison, key: str, title: str, high: float | None) -> Markup:
     values = {(entry["layer"], entry["matrix"]): entry[key] for entry in found["matrices"]}
     return heat_map(values, range(found["num_layers"]), found["kinds"], title=title, high=high)
 
 
-def _spectra(found: Comparison) -> str:
-    def chart(entry: Mapping[str, Any], title: str) -> str:
+def _spectra(found: Comparison) -> dict[str, Any] | None:
+    def chart(entry: Mapping[str, Any], title: str) -> Markup:
         lines = [
-            Line(label=label, style=style, points=list(enumerate(part["values"], 1)), wide=label == "A")
+            SmallSeries(label=label, style=style, points=list(enumerate(part["values"], 1)), wide=label == "A")
             for (label, style), part in _parts(entry)
         ]
         return small_chart(
@@ -86,16 +76,16 @@ def _spectra(found: Comparison) -> str:
     return _smalls(found, "spectra", "Singular values", text, chart, LINES)
 
 
-def _residuals(found: Comparison) -> str:
+def _residuals(found: Comparison) -> dict[str, Any] | None:
     shares = found.get("quantiles", ())
 
-    def chart(entry: Mapping[str, Any], title: str) -> str:
+    def chart(entry: Mapping[str, Any], title: str) -> Markup:
         lines = []
         for (label, style), part in _parts(entry):
             if "residual" in part:
                 left = part["residual"]
                 points = list(zip(left["quantiles"], shares, strict=True))
-                lines.append(Line(label=label, style=style, points=points, wide=label == "A"))
+                lines.append(SmallSeries(label=label, style=style, points=points, wide=label == "A"))
         held = entry["a"]["residual"]["share"]
         name = title if held is None else f"{title}: {held:.0%} of A left"
         return small_chart(lines, title=name, x_title="magnitude", y_title="share of the entries below")
@@ -108,18 +98,18 @@ def _residuals(found: Comparison) -> str:
     return _smalls(found, "residuals", "Residuals after low rank", text, chart, LINES[:2])
 
 
-def _compositions(found: Comparison) -> str:
-    def chart(entry: Mapping[str, Any], title: str) -> str:
+def _compositions(found: Comparison) -> dict[str, Any] | None:
+    def chart(entry: Mapping[str, Any], title: str) -> Markup:
         charts = []
         for side in ("a", "b"):
             if parts := entry[side].get("composition"):
                 lines = [
-                    Line(label=label, style=style, points=list(enumerate(parts[key], 1)))
+                    SmallSeries(label=label, style=style, points=list(enumerate(parts[key], 1)))
                     for key, label, style in (("low_rank", "low rank", 3), ("rest", "rest", 4))
                 ]
                 name = f"{side.upper()}, {title}"
                 charts.append(small_chart(lines, title=name, x_title="number", y_title="parts", mark=entry["rank"]))
-        return "".join(charts)
+        return Markup().join(charts)
 
     text = "What the low-rank term and the rest of each weight give to each of its singular values; they add up to it."
     return _smalls(found, "terms", "Terms in the spectrum", text, chart, (("low rank", 3), ("rest", 4)))
@@ -134,41 +124,19 @@ def _parts(entry: Mapping[str, Any]) -> list[tuple[tuple[str, int], Mapping[str,
     ]
 
 
-def _smalls(found: Comparison, key: str, title: str, text: str, chart: Any, lines: Sequence[tuple[str, int]]) -> str:
-    layers: dict[int, list[str]] = {}
+def _smalls(
+    found: Comparison, key: str, title: str, text: str, chart: SmallChart, lines: Sequence[tuple[str, int]]
+) -> dict[str, Any] | None:
+    layers: dict[int, Markup] = {}
     for entry in found.get("spectra", ()):
         if drawn := chart(entry, found["kinds"][entry["matrix"]]):
-            layers.setdefault(entry["layer"], []).append(drawn)
-    if not layers:
-        return ""
-    rows = "".join(
-        f'<h3>Layer {layer}</h3><div class="smalls">{"".join(charts)}</div>\n' for layer, charts in layers.items()
-    )
-    return (
-        f'<section aria-labelledby="{key}"><h2 id="{key}">{title}</h2><p class="soft">{text}</p>{legend(lines)}'
-        f"{rows}</section>\n"
-    )
+            layers[entry["layer"]] = layers.get(entry["layer"], Markup()) + drawn
+    return {"key": key, "title": title, "text": text, "lines": lines, "layers": layers} if layers else None
 
 
-def _tensors(found: Comparison) -> str:
-    if not found.get("tensors"):
-        return ""
+def _tensor(one: Mapping[str, Any]) -> dict[str, Any]:
+    numbers = ["\N{EN DASH}" if value is None else shade_text(value) for value in (one[key] for key in _TENSOR_COLUMNS)]
+    return {"name": str(one["name"]), "cells": [" x ".join(map(str, one["shape"])), *numbers]}
 
-    def number(value: float | None) -> str:
-        return "&ndash;" if value is None else shade_text(value)
 
-    rows = "".join(
-        f'<tr><th scope="row">{escape(one["name"])}</th><td class="number">{" x ".join(map(str, one["shape"]))}</td>'
-        f'<td class="number">{number(one["distance"])}</td><td class="number">{number(one["change"])}</td>'
-        f'<td class="number">{number(one["ratio"])}</td></tr>\n'
-        for one in found["tensors"]
-    )
-    heads = "".join(
-        f'<th scope="col" class="number">{title}</th>'
-        for title in ("shape", "cosine distance", "relative change", "norm B / A")
-    )
-    return (
-        "<section><h2>Other tensors</h2><details><summary>Embeddings, norms, biases and heads: "
-        f'{len(found["tensors"])}</summary><div class="wide" tabindex="0"><table><thead><tr><th scope="col">tensor</th>'
-        f"{heads}</tr></thead><tbody>\n{rows}</tbody></table></div></details></section>\n"
-    )
+_TENSOR_COLUMNS = ("distance", "change", "ratio")

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from fallow.report.results import Results, Row
 from fallow.report.runs import Run
 from fallow.report.seeds import Group, costs_of, curves_of, grouped, rows_of
+from fallow.report.tables import Results, Row
 
 _SEEDS = {"key": "seeds", "title": "seeds", "digits": 0}
 

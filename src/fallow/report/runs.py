@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fallow.errors import UserError
-from fallow.report.html import read_results
-from fallow.report.results import Results
+from fallow.report.tables import Results
 
 _NOT_THE_RECIPE = ("description", "notes", "output", "root", "device", "trackers", "seed")
 _NOT_THE_STAGE = ("checkpoint", "seed")
@@ -79,6 +78,23 @@ class Run:
             if (stage.get("label") or stage["name"]) == label and stage.get("dataset") == dataset:
                 return str(stage["name"]) if stage["name"] in self.results.get("stages", {}) else ""
         return ""
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """The mapping in a `results.json`.
+
+    Raises:
+        UserError: the file is absent, or not JSON with a table.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist. A finished run has one in its output folder")
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}") from error
+    if not isinstance(results, dict) or not results.get("columns"):
+        raise UserError(f"{path} holds no results: it has no columns")
+    return results
 
 
 def read_run(path: Path, results: Results | None = None) -> Run:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fallow.report.results import number_of
 from fallow.report.runs import Run, loss_of
+from fallow.report.tables import number_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -241,12 +241,12 @@ def _data_progress(bench: Bench) -> Any:
 
 
 def _report(bench: Bench, results: dict[str, Any], seconds: float, *, quiet: bool) -> None:
-    from fallow.report.html import page
-    from fallow.report.table import show_table
+    from fallow.report.pages import run_page
+    from fallow.report.tables import show_table
 
     folder = bench.output.folder
     write_json(folder / "results.json", results)
-    write_text(folder / "report.html", page(results))
+    write_text(folder / "report.html", run_page(results))
     if quiet:
         return
     print()

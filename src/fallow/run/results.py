@@ -9,8 +9,7 @@ from fallow import __version__
 from fallow.config import to_dict
 from fallow.evaluate.agreement import METRICS
 from fallow.evaluate.scoring import as_printed
-from fallow.report.gates import gates_of_results
-from fallow.report.mixture import mixtures_of
+from fallow.report.sections import gates_of_results, mixtures_of
 from fallow.run.benchmarks import benchmark_columns, benchmark_values
 from fallow.run.domains import by_domain
 from fallow.run.notes import TEXT_SCORES, notes_of

@@ -7,19 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallow.report.frame import HEIGHT, WIDTH, spaced
-from fallow.report.scale import Axis, tick_labels, ticks
-from fallow.report.svg import Series, line_chart, series_of, shown_range
+from fallow.report.axes import HEIGHT, WIDTH, Axis, spaced, tick_labels, ticks
+from fallow.report.charts import LineSeries, line_chart, series_of, shown_range
 
 CURVE = [(100.0 * i, 3.0 + 5.0 / (1 + i)) for i in range(1, 50)]
 
 
-def chart(*series: Series) -> ET.Element:
+def chart(*series: LineSeries) -> ET.Element:
     return ET.fromstring(line_chart(series, title="t <1>", standalone=True))
 
 
 def test_is_well_formed_and_names_every_line_with_its_last_value() -> None:
-    root = chart(Series(label="dense", points=CURVE), Series(label="a < b", points=CURVE[:-5], style=1))
+    root = chart(LineSeries(label="dense", points=CURVE), LineSeries(label="a < b", points=CURVE[:-5], style=1))
     texts = ["".join(text.itertext()) for text in root.iter("{http://www.w3.org/2000/svg}text")]
     assert f"dense {CURVE[-1][1]:.3f}" in texts
     assert f"a < b {CURVE[-6][1]:.3f}" in texts
@@ -28,7 +27,7 @@ def test_is_well_formed_and_names_every_line_with_its_last_value() -> None:
 
 def test_points_stand_where_the_axes_say() -> None:
     """Two known values fix both axes: the marks of a line must agree with the tick labels around them."""
-    svg = line_chart([Series(label="a", points=[(0, 1.0), (50, 2.0), (100, 1.5)])], title="t")
+    svg = line_chart([LineSeries(label="a", points=[(0, 1.0), (50, 2.0), (100, 1.5)])], title="t")
     marks = [(float(x), float(y)) for x, y in re.findall(r'<circle[^>]*cx="([\d.]+)" cy="([\d.]+)"', svg)]
     ticks_y = {label: float(y) - 4 for y, label in re.findall(r'y="([\d.]+)" text-anchor="end">([\d.]+)<', svg)}
     ticks_x = {
@@ -45,16 +44,18 @@ def test_points_stand_where_the_axes_say() -> None:
 
 
 def test_training_is_faint_and_behind_validation() -> None:
-    svg = line_chart([Series(label="a", points=CURVE), Series(label="a", points=CURVE, kind="train")], title="t")
+    svg = line_chart(
+        [LineSeries(label="a", points=CURVE), LineSeries(label="a", points=CURVE, kind="train")], title="t"
+    )
     assert svg.index('class="line train') < svg.index('class="line valid')
     assert svg.count('<tspan class="name') == 1
 
 
 def test_the_steep_start_is_cut_and_said_so() -> None:
-    low, high, cut = shown_range([Series(label="a", points=[(0, 10), (5, 9), (50, 4), (100, 3)])])
+    low, high, cut = shown_range([LineSeries(label="a", points=[(0, 10), (5, 9), (50, 4), (100, 3)])])
     assert (low, high, cut) == (3, 4, True)
-    assert shown_range([Series(label="a", points=[(0, 3), (100, 4)])])[2] is False
-    assert shown_range([Series(label="a", points=[(0, 10), (100, 3)])], start=0.0)[1:] == (10, False)
+    assert shown_range([LineSeries(label="a", points=[(0, 3), (100, 4)])])[2] is False
+    assert shown_range([LineSeries(label="a", points=[(0, 10), (100, 3)])], start=0.0)[1:] == (10, False)
 
 
 def test_values_that_are_no_numbers_are_left_out() -> None:
@@ -67,12 +68,12 @@ def test_values_that_are_no_numbers_are_left_out() -> None:
 
 def test_a_single_point_and_a_flat_line_are_drawn() -> None:
     for points in ([(5.0, 1.0)], [(0.0, 2.0), (1.0, 2.0)]):
-        assert "nan" not in line_chart([Series(label="a", points=points)], title="t")
+        assert "nan" not in line_chart([LineSeries(label="a", points=points)], title="t")
 
 
 def test_long_curves_are_thinned_but_end_where_they_end() -> None:
     long = [(float(i), 1.0 + 1.0 / (1 + i)) for i in range(10_001)]
-    svg = line_chart([Series(label="a", points=long)], title="t")
+    svg = line_chart([LineSeries(label="a", points=long)], title="t")
     assert len(svg) < 20_000
     assert "1.000" in svg
 

@@ -1,17 +1,16 @@
-"""What all charts share: size, colours, axes, and names beside lines."""
+"""What all charts share: size, colours, axes with round ticks, and names beside the ends of lines."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
-
-from fallow.report.scale import Axis, short_number, tick_labels, ticks
 
 WIDTH, HEIGHT = 1100, 400
 TOP, BOTTOM, LEFT = 16, 46, 56
 LETTER = 7.9
 """Width of a letter of the labels on the wide side, to leave room for the longest."""
 
-_LINE = 19
+_AXIS_LINE = 19
 
 COLOURS = (
     ("#0b63c4", "#6cb2ff"), ("#c2410c", "#ff9d5c"), ("#0f7b53", "#4fd6a0"), ("#8b35b8", "#d39bff"),
@@ -20,8 +19,69 @@ COLOURS = (
 """Colours of the series on a light and on a dark ground; told apart with the common kinds of colour blindness too."""
 
 
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """Maps values between `low` and `high` to positions between `start` and `end`, which may run backwards."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def at(self, value: float) -> float:
+        """The position of a value."""
+        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+
+
+def ticks(low: float, high: float, most: int) -> list[float]:
+    """Multiples of 1, 2 or 5 times a power of ten between two values, at most `most` of them.
+
+    >>> ticks(0, 1.9e6, 5)
+    [0.0, 500000.0, 1000000.0, 1500000.0]
+    """
+    if not low < high:
+        return [low]
+    power = 10.0 ** math.floor(math.log10((high - low) / most))
+    for factor in (1, 2, 5, 10, 20, 50, 100):
+        step = factor * power
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        if last - first + 1 <= most:
+            return [round(n * step, 12) for n in range(first, last + 1)]
+    return [low, high]
+
+
+def padded(low: float, high: float, share: float = 0.05) -> tuple[float, float]:
+    """A little room around a range; a range of one value gets some too."""
+    room = (high - low) * share or abs(high) * share or 1.0
+    return low - room, high + room
+
+
+def short_number(value: float) -> str:
+    """A large number with a letter.
+
+    >>> [short_number(v) for v in (0, 950, 1500, 2_000_000, 2.5e9, 26e9)]
+    ['0', '950', '1.5k', '2M', '2.5B', '26B']
+    """
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.4g}{letter}"
+    return f"{value:.4g}"
+
+
+def tick_labels(values: list[float]) -> list[str]:
+    """Labels of equal precision for the ticks of an axis.
+
+    >>> tick_labels([2.5, 3.0, 3.5])
+    ['2.5', '3.0', '3.5']
+    """
+    if len(values) < 2 or max(map(abs, values)) >= 1000:
+        return [short_number(value) for value in values]
+    digits = max(0, -math.floor(math.log10(values[1] - values[0]) + 1e-9))
+    return [f"{value:.{digits}f}" for value in values]
+
+
 @dataclass(kw_only=True, slots=True)
-class Frame:
+class ChartFrame:
     """A chart in the making: its axes, and the SVG elements so far."""
 
     x: Axis
@@ -53,7 +113,7 @@ def styles() -> str:
 .chart .value {{ fill: var(--chart-ink); font-variant-numeric: tabular-nums; }}"""
 
 
-def draw_axes(frame: Frame, x_title: str, y_title: str, right: float) -> None:
+def draw_axes(frame: ChartFrame, x_title: str, y_title: str, right: float) -> None:
     """Ticks, grid and titles; the plot ends at `right`."""
     bottom = HEIGHT - BOTTOM
     values = ticks(frame.y.low, frame.y.high, 7)
@@ -74,12 +134,12 @@ def draw_axes(frame: Frame, x_title: str, y_title: str, right: float) -> None:
     )
 
 
-def draw_ends(frame: Frame, ends: Sequence[tuple[str, float, float, int]], right: float) -> None:
+def draw_ends(frame: ChartFrame, ends: Sequence[tuple[str, float, float, int]], right: float) -> None:
     """Names beside the ends of their lines, moved apart where they would overlap."""
     wanted = sorted(
         (frame.y.at(min(max(y, frame.y.low), frame.y.high)), label, x, y, style) for label, x, y, style in ends
     )
-    places = spaced([place for place, *_ in wanted], _LINE, TOP + 4, HEIGHT - BOTTOM - 2)
+    places = spaced([place for place, *_ in wanted], _AXIS_LINE, TOP + 4, HEIGHT - BOTTOM - 2)
     for (at, label, x, y, style), place in zip(wanted, places, strict=True):
         colour = f"series-{style % len(COLOURS)}"
         end = frame.x.at(x)

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from fallow.report.results import Column, best_rows, cell_text, number_of
-from fallow.report.table import plain_table, show_table, table_json
+from fallow.report.tables import Column, best_rows, cell_text, number_of, plain_table, show_table, table_json
 
 
 class Terminal(io.StringIO):

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+import fallow.report
 from fallow.errors import UserError
-from fallow.report.html import page, read_results, write_report
+from fallow.report.pages import run_page
+from fallow.report.runs import read_results
 
 VOID = {"meta", "br", "link", "img", "hr", "input"}
 
@@ -38,13 +40,13 @@ class Checker(HTMLParser):
 
 def parsed(results: dict[str, Any]) -> Checker:
     checker = Checker()
-    checker.feed(page(results))
+    checker.feed(run_page(results))
     assert checker.open == []
     return checker
 
 
 def test_is_self_contained_and_well_formed(results: dict[str, Any]) -> None:
-    checker, text = parsed(results), page(results)
+    checker, text = parsed(results), run_page(results)
     names = {tag for tag, _ in checker.tags}
     assert not names & {"script", "link", "img", "iframe", "object"}
     assert not re.search(r"https?://|url\((?!#)|@import", text)
@@ -66,7 +68,7 @@ def test_one_chart_a_stage_and_one_colour_a_model(results: dict[str, Any]) -> No
     results["curves"].append(
         {"label": "75% sparse", "stage": "Fine-tuning", "kind": "valid", "points": [[1, 2], [2, 1]]}
     )
-    text = page(results)
+    text = run_page(results)
     assert text.count("<svg") == 2
     ids = re.findall(r'id="([^"]+)"', text)
     assert len(ids) == len(set(ids))
@@ -74,23 +76,23 @@ def test_one_chart_a_stage_and_one_colour_a_model(results: dict[str, Any]) -> No
 
 
 def test_best_values_are_marked_and_exact_ones_told(results: dict[str, Any]) -> None:
-    text = page(results)
+    text = run_page(results)
     assert re.search(r'<td class="number best" title="3.5"><span>3.500</span>', text)
     assert "14.20 \N{PLUS-MINUS SIGN} 0.1" in text
 
 
 def test_light_and_dark(results: dict[str, Any]) -> None:
-    assert page(results).count("prefers-color-scheme: dark") == 2
+    assert run_page(results).count("prefers-color-scheme: dark") == 2
 
 
 def test_the_same_results_give_the_same_page(results: dict[str, Any]) -> None:
-    assert page(results) == page(json.loads(json.dumps(results)))
+    assert run_page(results) == run_page(json.loads(json.dumps(results)))
 
 
 def test_parts_that_are_absent_are_left_out(results: dict[str, Any]) -> None:
     for key in ("curves", "samples", "notes", "recipe"):
         del results[key]
-    text = page(results)
+    text = run_page(results)
     assert "<svg" not in text
     for title in ("Generated texts", "Notes", "Settings", ">Loss<"):
         assert title not in text
@@ -99,9 +101,7 @@ def test_parts_that_are_absent_are_left_out(results: dict[str, Any]) -> None:
 
 def test_results_on_disk_give_the_report_again(results: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(json.dumps(results))
-    write_report(read_results(tmp_path / "results.json"), tmp_path / "out" / "report.html")
-    assert (tmp_path / "out" / "report.html").read_text(encoding="utf-8") == page(results)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.html"]
+    assert run_page(read_results(tmp_path / "results.json")) == run_page(results)
 
 
 @pytest.mark.parametrize(("content", "message"), [(None, "does not exist"), ("{", "not JSON"), ("{}", "no columns")])
@@ -111,3 +111,11 @@ def test_bad_files(tmp_path: Path, content: str | None, message: str) -> None:
         path.write_text(content)
     with pytest.raises(UserError, match=message):
         read_results(path)
+
+
+def test_templates_escape_everything_that_is_not_drawn_by_us() -> None:
+    """A template may switch escaping off by a filter or a block; none does."""
+    templates = Path(fallow.report.__file__).parent / "templates"
+    assert len(list(templates.glob("*.html"))) == 5
+    for template in templates.glob("*.html"):
+        assert not re.search(r"\bsafe\b|autoescape", template.read_text(encoding="utf-8")), template
