@@ -1,12 +1,29 @@
 """Files that are whole or absent."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
 
+from fallow import files
 from fallow.errors import UserError
-from fallow.files import atomic, is_full, read_json, refuse_full_disk, write_json
+from fallow.files import (
+    atomic,
+    checksums,
+    file_sha256,
+    is_full,
+    is_temporary,
+    read_json,
+    read_sealed,
+    refuse_full_disk,
+    remove_folder,
+    sweep,
+    write_folder,
+    write_json,
+    write_sealed,
+    write_text,
+)
 
 
 def test_what_was_there_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
@@ -45,3 +62,105 @@ def test_damaged_json(content: bytes, tmp_path: Path) -> None:
         read_json(path, "Write it again.")
     with pytest.raises(UserError, match=r"b.json cannot be read: No such file"):
         read_json(tmp_path / "b.json", "")
+
+
+def test_a_file_is_written_beside_and_leaves_nothing(tmp_path: Path) -> None:
+    names = []
+    for _ in range(2):
+        with atomic(tmp_path / "a" / "file") as temporary:
+            names.append(temporary.parent.name)
+            assert is_temporary(names[-1])
+            temporary.write_text("content")
+    assert names[0] != names[1]
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["file"]
+
+
+def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("untouched")
+    for name in (".results.json.tmp", ".results.json.0123456789abcdef.tmp", "results.json"):
+        (tmp_path / name).symlink_to(victim)
+    write_json(tmp_path / "results.json", {})
+    assert victim.read_text() == "untouched"
+    assert not (tmp_path / "results.json").is_symlink()
+
+
+def test_only_a_regular_file_is_replaced() -> None:
+    with pytest.raises(UserError, match="/dev/null is no regular file"):
+        write_text(Path("/dev/null"), "")
+
+
+def test_a_folder_appears_whole_and_replaces(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    for number in range(2):
+        with write_folder(path) as temporary:
+            (temporary / "sub").mkdir()
+            (temporary / "sub" / f"{number}").write_text("x")
+            assert path.exists() == bool(number)
+    assert checksums(path) == {"sub/1": file_sha256(path / "sub" / "1")}
+
+    def broken_off() -> None:
+        with write_folder(path) as temporary:
+            (temporary / "half").write_text("x")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        broken_off()
+    assert list(checksums(path)) == ["sub/1"]
+    remove_folder(path)
+    remove_folder(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_replaced_where_names_cannot_be_exchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_exchanged", lambda one, other: False)
+    for number in range(2):
+        with write_folder(tmp_path / "model") as temporary:
+            (temporary / f"{number}").write_text("x")
+    assert list(checksums(tmp_path)) == ["model/1"]
+
+
+def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -> None:
+    (tmp_path / ".model.0123456789abcdef.tmp").mkdir()
+    (tmp_path / ".other.0123456789abcdef.tmp").mkdir()
+    (tmp_path / ".recipe.yaml.tmp").touch()
+    with write_folder(tmp_path / "model") as temporary:
+        found = sorted(path.name for path in tmp_path.iterdir())
+        assert found == sorted([".other.0123456789abcdef.tmp", ".recipe.yaml.tmp", temporary.parent.name])
+        assert sweep(tmp_path) == [".other.0123456789abcdef.tmp", ".recipe.yaml.tmp"]
+        with write_folder(tmp_path / "model"):
+            pass
+        assert temporary.is_dir()
+
+
+def test_all_is_flushed_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every file and folder, then of the folder that holds the name."""
+    flushed: list[tuple[int, bool]] = []
+    fsync = os.fsync
+    path = tmp_path / "model"
+
+    def noted(descriptor: int) -> None:
+        flushed.append((os.fstat(descriptor).st_ino, path.exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    with write_folder(path) as temporary:
+        (temporary / "sub").mkdir()
+        (temporary / "sub" / "a").write_text("x")
+        (temporary / "b").write_text("x")
+    inside = [path / "sub" / "a", path / "b", path / "sub", path]
+    assert {(place.stat().st_ino, False) for place in inside} | {(tmp_path.stat().st_ino, True)} == set(flushed)
+
+
+def test_a_sealed_record_that_was_changed_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "stage.json"
+    value = {"loss": 0.1, "best": float("nan"), "by": {3: "three"}, "text": "\u00e9"}
+    write_sealed(path, value)
+    assert read_sealed(path, "")["by"] == {"3": "three"}
+    whole = path.read_text()
+    path.write_text(whole.replace("0.1", "0.2"))
+    with pytest.raises(UserError, match=r"stage.json was changed or is damaged.* Train again"):
+        read_sealed(path, "Train again.")
+    write_json(path, value)
+    with pytest.raises(UserError, match=r"has no checksum of itself"):
+        read_sealed(path, "")

@@ -1,34 +1,208 @@
-"""Files that are whole or absent, and a full disk told from other trouble."""
+"""The one writer of files and folders: whole or absent, and still so after a power loss.
 
+What is promised once `atomic`, `write_text`, `write_json`, `write_sealed` or `write_folder` has returned: the new
+content is there after a power loss, complete, under its name. If the power goes, or the process is killed, before: what
+was there is untouched, and beside it lies at most a leftover, `.NAME.<random>.tmp`, which the next writer of that
+name removes, as does `sweep`. All content is flushed to the disk first (fsync of each file and folder), then renamed,
+then the folder that holds the name is flushed. So what one call wrote is on disk before the next begins: a record that
+says "finished" is never there without all that was written before it. It holds where the file system and the disk do
+what fsync asks of them (ext4, xfs, btrfs with their defaults; not `nobarrier`, `eatmydata`, or a disk that lies).
+"""
+
+import ctypes
 import errno
 import hashlib
 import json
 import os
+import re
+import secrets
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from fallow.errors import UserError
 
+fcntl: Any = None
+with suppress(ImportError):  # Windows has none
+    import fcntl
+
+_TEMPORARY = re.compile(r"\..+\.tmp")
+_SEAL = "sha256"
+_LONGEST = 200
+"""Bytes of a name that go into a temporary one: most systems allow 255 bytes."""
+
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A temporary path that becomes `path` when the block ends well, and disappears when it does not.
+    """A temporary path that becomes `path`, on disk, when the block ends well, and disappears when it does not.
 
     Raises:
-        UserError: the disk is full; what was there before is untouched.
+        UserError: the disk is full, or `path` is no regular file; what was there before is untouched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with refuse_full_disk(path):
-            yield temporary
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no regular file, and only such a one can be replaced. Name another one")
+    with refuse_full_disk(path), _holder(path) as holder:
+        temporary = holder / path.name
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666))
+        yield temporary
+        _sync(temporary)
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        _sync(path.parent)
+
+
+@contextmanager
+def write_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder that becomes `path`, with all in it on disk, when the block ends well.
+
+    A folder that was there is replaced, whatever it held. When the block fails, it is untouched.
+
+    Raises:
+        UserError: the disk is full, or `path` is a file.
+    """
+    with refuse_full_disk(path), folder_aside(path) as temporary:
+        yield temporary
+
+
+@contextmanager
+def folder_aside(path: Path) -> Iterator[Path]:
+    """`write_folder` for those who tell a full disk themselves: raises OSError as it comes."""
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file, but a folder is to be written there. Name another one")
+    with _holder(path) as holder:
+        temporary = holder / path.name
+        temporary.mkdir()
+        yield temporary
+        sync_folder(temporary)
+        if not path.exists():
+            temporary.rename(path)
+        elif not _exchanged(temporary, path):
+            path.rename(holder / f"{path.name}.old")
+            temporary.rename(path)
+        _sync(path.parent)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder, if it is there, so that it is never there in part: it loses its name first."""
+    aside = path.with_name(_temporary_name(path.name))
+    try:
+        path.rename(aside)
+    except FileNotFoundError:
+        return
+    _sync(path.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until all files and folders in a folder, and itself, are on disk. Links are not followed."""
+    for folder, _, files in os.walk(path, topdown=False):
+        for name in files:
+            if not (Path(folder) / name).is_symlink():
+                _sync(Path(folder) / name)
+        _sync(Path(folder))
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a name in a folder is one of ours while we write, or what a killed process left.
+
+    >>> is_temporary(".index.json.0123456789abcdef.tmp"), is_temporary("index.json")
+    (True, False)
+    """
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def sweep(folder: Path, name: str = "") -> list[str]:
+    """Remove the leftovers of killed processes from a folder; what a living process still writes stays.
+
+    Args:
+        folder: not searched deeper.
+        name: of the file or folder whose leftovers go; all where it is empty.
+
+    Returns:
+        The names that were removed.
+    """
+    begins, removed = f".{_shortened(name)}." if name else ".", []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if path.name.startswith(begins) and is_temporary(path.name) and not _is_held(path):
+            _remove(path)
+            removed.append(path.name)
+    return removed
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file in a folder by its name in there, as "sub/name"; leftovers are passed over."""
+    files = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    return {
+        name.as_posix(): file_sha256(files[name]) for name in sorted(files) if not any(map(is_temporary, name.parts))
+    }
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text so that the file is whole or absent."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON so that the file is whole or absent."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+def write_sealed(path: Path, value: dict[str, Any]) -> None:
+    """Write a JSON object with a checksum of itself, under the key `sha256`: for records that are used later."""
+    write_json(path, {**value, _SEAL: _seal(value)})
+
+
+def read_json(path: Path, hint: str) -> dict[str, Any]:
+    """The object in a JSON file that fallow wrote.
+
+    Args:
+        path: the file.
+        hint: what to do when it is damaged.
+
+    Raises:
+        UserError: it cannot be read, or holds something else.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}. {hint}") from None
+    except (ValueError, RecursionError) as error:  # not JSON, or not UTF-8
+        raise UserError(f"{path} is damaged ({error}). {hint}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path} is damaged (it holds no keys and values). {hint}")
+    return value
+
+
+def read_sealed(path: Path, hint: str) -> dict[str, Any]:
+    """The object that `write_sealed` wrote, without its checksum.
+
+    Args:
+        path: the file.
+        hint: what to do when it is damaged.
+
+    Raises:
+        UserError: it cannot be read, holds something else, or was changed since.
+    """
+    value = read_json(path, hint)
+    seal = value.pop(_SEAL, None)
+    if seal is None:
+        raise UserError(f"{path} is damaged (it has no checksum of itself). {hint}")
+    if seal != _seal(value):
+        raise UserError(f"{path} was changed or is damaged: it does not have the checksum that is in it. {hint}")
+    return value
+
+
+def _seal(value: dict[str, Any]) -> str:
+    plain = json.loads(json.dumps(value))  # as it will be read: keys that are numbers become text
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 @contextmanager
@@ -43,6 +217,8 @@ def refuse_full_disk(path: Path) -> Iterator[None]:
     """
     try:
         yield
+    except UserError:
+        raise
     except Exception as error:
         if not is_full(error):
             raise
@@ -66,39 +242,79 @@ def is_full(error: BaseException | None) -> bool:
     return False
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text so that the file is whole or absent."""
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write JSON so that the file is whole or absent."""
-    write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
-
-
-def read_json(path: Path, hint: str) -> dict[str, Any]:
-    """The object in a JSON file that fallow wrote.
-
-    Args:
-        path: the file.
-        hint: what to do when it is damaged.
-
-    Raises:
-        UserError: it cannot be read, or holds something else.
-    """
+@contextmanager
+def _holder(path: Path) -> Iterator[Path]:
+    """A folder beside `path`, closed to others, in which its new content is made; locked, so that none sweeps it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent, path.name)
+    holder = path.with_name(_temporary_name(path.name))
+    holder.mkdir(mode=0o700)
+    lock = _locked(holder)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        yield holder
+    finally:
+        shutil.rmtree(holder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _temporary_name(name: str) -> str:
+    return f".{_shortened(name)}.{secrets.token_hex(8)}.tmp"
+
+
+def _shortened(name: str) -> str:
+    return os.fsdecode(os.fsencode(name)[:_LONGEST])
+
+
+def _locked(path: Path) -> int | None:
+    """A handle that holds the lock of a file or folder; None where another has it, or nobody can have it."""
+    if fcntl is None:
+        return None
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a living process still writes it, or might: where there are no locks, nobody can say."""
+    try:
+        lock = _locked(path)
+    except OSError:  # gone, a link, or not ours
+        return not path.is_symlink()
+    if lock is None:
+        return True
+    os.close(lock)
+    return False
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on disk, where the system can do that."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}. {hint}") from None
-    except ValueError as error:  # not JSON, or not UTF-8
-        raise UserError(f"{path} is damaged ({error}). {hint}") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path} is damaged (it holds no keys and values). {hint}")
-    return value
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that cannot flush a folder
+            raise
+    finally:
+        os.close(descriptor)
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _exchanged(one: Path, other: Path) -> bool:
+    """Let two folders change names in one step, so that neither name is ever missing; false where that cannot be."""
+    change = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if os.name == "posix" else None
+    at_here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of Linux
+    return change is not None and change(at_here, os.fsencode(one), at_here, os.fsencode(other), exchange) == 0
