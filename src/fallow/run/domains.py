@@ -14,7 +14,7 @@ COLUMNS: list[dict[str, Any]] = [
     {"key": "bits_per_byte", "title": "bits per byte", "digits": 4},
     {"key": "n_plus_one", "title": 'perplexity, "N + 1"', "digits": 2},
 ]
-"""In the form of `fallow.report.results`."""
+"""In the form of `fallow.report.tables`."""
 
 
 def by_domain(stages: Sequence[Stage], records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ COLUMNS: list[dict[str, Any]] = [
 
 
 def collect(recipe: Recipe, records: Mapping[str, Record], logs: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
-    """Everything that a report is made of; see `fallow.report.results` for the form.
+    """Everything that a report is made of; see `fallow.report.tables` for the form.
 
     A row is a way through the recipe: a stage that no other one begins with, and the stages before it. Sparsity,
     counts, bytes, speed and the ceiling are those of its first stage, or of the first one after the model was cut to
