@@ -18,8 +18,8 @@ from record import write_record
 
 from fallow.accounting.memory import measure_memory
 from fallow.accounting.peak import step_memory
+from fallow.accounting.planned import plan_model
 from fallow.accounting.sharding import Sharding
-from fallow.accounting.sketch import sketch_of
 from fallow.conversion import convert
 from fallow.folder import build
 from fallow.run import shipped
@@ -74,8 +74,8 @@ def optimizers(rank: int) -> list[Optimizer]:
 
 def compare(stage: Stage, config: dict[str, Any], *, real: bool) -> dict[str, Any]:
     """One method with one optimizer."""
-    sketch = sketch_of(config, stage.method, targets=stage.targets)
-    sharding = Sharding(sketch, 1, "bf16", manner=manner_of(stage, sketch))
+    planned = plan_model(config, stage.method, targets=stage.targets)
+    sharding = Sharding(planned, 1, "bf16", manner=manner_of(stage, planned))
     shares, step = sharding.shares(), step_memory(sharding, micro=1, context=256, accumulation=1)
     found: dict[str, Any] = {
         "method": stage.method.name,
@@ -114,9 +114,8 @@ def measured(stage: Stage, config: dict[str, Any]) -> Any:
 
 def index_bytes(stage: Stage, config: dict[str, Any], indices: int) -> float | None:
     """Bytes of pointers and columns for each entry."""
-    entries = sum(
-        layer.num_entries for layer in sketch_of(config, stage.method).converted if layer.terms and layer.terms.sparse
-    )
+    layers = plan_model(config, stage.method).converted
+    entries = sum(layer.values.numel() for layer in layers if layer.values is not None)
     return round(indices / entries, 3) if indices else None
 
 

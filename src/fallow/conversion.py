@@ -116,6 +116,7 @@ def convert(
     targets: Sequence[str] | str = (),
     seed: int = 0,
     path: str = "",
+    device: str = "",
     pretrained: bool = False,
     supports: Mapping[str, Support] | None = None,
     fisher: Mapping[str, Tensor] | None = None,
@@ -132,6 +133,8 @@ def convert(
         path: how the layers are computed; see `fallow.linear.paths`. Empty: by a table of what was measured on common
             processors, the same in every run. "measure": by a measurement on this machine, layer shape by layer shape,
             at 1,024 tokens; it is made once and remembered in the user's cache folder.
+        device: type of the device that will compute a model on meta, such as "cuda": usual paths are then those of such
+            a device, and its own paths may be named where there is none. By default the device that the model is on.
         pretrained: the weights mean something already, so none is rescaled. SuPar's larger initial values are for fresh
             weights alone.
         supports: supports by name of layer that were chosen before, for methods that choose them by the weights; they
@@ -166,8 +169,10 @@ def convert(
         raise UserError(
             f'method is {method!r}, but it must be a name or an instance. Write convert(model, "sparse", sparsity=0.75)'
         )
+    if device and not any(parameter.is_meta for parameter in model.parameters()):
+        raise UserError(f"device is {device}, but it is for models on meta alone. Move the model: model.to(...)")
     if path and path != MEASURE:
-        path_of(path)
+        path_of(path, planned=bool(device))
     if getattr(model, RECORD, None) is not None:
         raise UserError(
             f"this model is converted already, by method {getattr(model, RECORD).method.name}. "
@@ -203,7 +208,8 @@ def convert(
             )
     converted = []
     for name, terms in plan.items():
-        layer = ReparamLinear.from_layer(model.get_submodule(name), sites[name], terms, "" if path == MEASURE else path)
+        asked = "" if path == MEASURE else path
+        layer = ReparamLinear.from_layer(model.get_submodule(name), sites[name], terms, asked, device)
         if path == MEASURE and can_be_timed(terms) and layer.device.type != "meta":
             narrow = next(layer.parameters()).dtype is torch.bfloat16
             layer.use(*measured(terms, layer.site.shape, 1024, layer.device, "bf16" if narrow else "fp32"))

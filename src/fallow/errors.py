@@ -11,6 +11,18 @@ class UserError(ValueError):
     """
 
 
+def first_line(error: BaseException) -> str:
+    r"""The first line of what an error of a library says, or its kind where it says nothing.
+
+    >>> first_line(ValueError("no such key\nHere is a long explanation"))
+    'no such key'
+    >>> first_line(KeyError())
+    'KeyError'
+    """
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
 def nearest(name: str, options: Iterable[str]) -> str:
     """The option closest to `name`, or an empty string when none is close.
 

@@ -10,9 +10,10 @@ import fallow
 from fallow.accounting.activations import count_activations
 from fallow.accounting.memory import measure_memory
 from fallow.accounting.peak import largest_micro, step_memory
+from fallow.accounting.planned import PlannedModel, plan_model
 from fallow.accounting.sharding import Sharding
-from fallow.accounting.sketch import Sketch, sketch_of
 from fallow.folder import build
+from fallow.linear import linear_sites
 from fallow.linear.kernels.library import ENVIRONMENT, library, missing
 from fallow.methods import method_of
 from fallow.train.objective import NextToken
@@ -81,8 +82,8 @@ def saved_bytes(model: torch.nn.Module, sequences: int, precision: str) -> int:
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 
-def sketch(config: dict[str, Any], method: str, path: str, settings: dict[str, Any]) -> Sketch:
-    return sketch_of(config, method_of(method, **settings), path=path, device="cpu")
+def planned(config: dict[str, Any], method: str, path: str, settings: dict[str, Any]) -> PlannedModel:
+    return plan_model(config, method_of(method, **settings), path=path, device="cpu")
 
 
 @pytest.mark.parametrize("precision", TYPES)
@@ -94,7 +95,7 @@ def test_within_half_a_percent_of_what_autograd_saves(family: str, precision: An
         ("sparse", "factored", {"sparsity": 0.75}),
     ):
         ours = count_activations(
-            sketch(CONFIGS[family], method, path, settings), precision=precision, device="cpu", context=CONTEXT
+            planned(CONFIGS[family], method, path, settings), precision=precision, device="cpu", context=CONTEXT
         )
         real = saved_bytes(made(CONFIGS[family], method, path, settings), 4, precision)
         assert ours.total(4 * CONTEXT) == pytest.approx(real, rel=0.005)
@@ -116,21 +117,17 @@ def test_dropout_masks_and_scores(family: str, precision: Any) -> None:
     for keys, tolerance in ((masks, 0.005), ([*masks, scores], 0.15)):
         config = {**CONFIGS[family], **dict.fromkeys(keys, 0.1)}
         ours = count_activations(
-            sketch(config, "dense", "materialise", {}), precision=precision, device="cpu", context=CONTEXT
+            planned(config, "dense", "materialise", {}), precision=precision, device="cpu", context=CONTEXT
         )
         real = saved_bytes(made(config, "dense", "materialise", {}), 4, precision)
         assert ours.total(4 * CONTEXT) == pytest.approx(real, rel=tolerance)
 
 
 def test_bytes_grow_with_tokens_alone() -> None:
-    ours = count_activations(sketch(CONFIGS["llama"], "dense", "materialise", {}), precision="bf16")
-    copies = sum(2 * w.numel for w in ours_weights("llama") if w.linear)
-    assert ours.weight_copies == copies
+    ours = count_activations(planned(CONFIGS["llama"], "dense", "materialise", {}), precision="bf16")
+    linear = linear_sites(build(CONFIGS["llama"])).values()
+    assert ours.weight_copies == sum(2 * site.shape[0] * site.shape[1] for site in linear)
     assert ours.total(2000) - ours.total(1000) == pytest.approx(1000 * ours.per_token, abs=1)
-
-
-def ours_weights(family: str) -> Any:
-    return sketch(CONFIGS[family], "dense", "materialise", {}).weights
 
 
 def peak_bytes(model: torch.nn.Module, sequences: int, precision: str, accumulation: int) -> int:
@@ -153,7 +150,7 @@ def test_peak_of_a_step(family: str, precision: Any, vocab: int) -> None:
     config = {**CONFIGS[family], "vocab_size": vocab}
     for method, path, settings in (("dense", "materialise", {}), ("sparse", "materialise", {"sparsity": 0.75})):
         for accumulation in (1, 2):
-            sharding = Sharding(sketch(config, method, path, settings), 1, precision, "cpu")
+            sharding = Sharding(planned(config, method, path, settings), 1, precision, "cpu")
             memory = step_memory(sharding, micro=8, context=CONTEXT, accumulation=accumulation)
             ours = memory.peak - memory.weights - memory.optimizer - memory.indices
             real = peak_bytes(made(config, method, path, settings), 8, precision, accumulation)
@@ -172,7 +169,7 @@ def test_peak_where_the_path_is_what_counts(kernels: str, monkeypatch: pytest.Mo
         ("sltrain", "factored", {"rank": 8, "density": 0.1}),
         *([] if kernels else [("sparse", "sparse", {"sparsity": 0.75, "support": "vector:4"})]),
     ):
-        sharding = Sharding(sketch(config, method, path, settings), 1, "fp32", "cpu")
+        sharding = Sharding(planned(config, method, path, settings), 1, "fp32", "cpu")
         memory = step_memory(sharding, micro=1, context=CONTEXT, accumulation=1)
         ours = memory.peak - memory.weights - memory.optimizer - memory.indices
         real = peak_bytes(made(config, method, path, settings), 1, "fp32", 1)
@@ -188,11 +185,11 @@ def test_bytes_that_the_kernels_keep() -> None:
         for support in ("uniform", "vector:4", "block:4"):
             settings = {"sparsity": sparsity, "support": support}
             real = measure_memory(made(config, "sparse", "sparse", settings)).layers.indices
-            assert sketch(config, "sparse", "sparse", settings).index_bytes == pytest.approx(real, rel=0.04)
+            assert planned(config, "sparse", "sparse", settings).index_bytes == pytest.approx(real, rel=0.04)
 
 
 def test_the_largest_micro_batch_is_the_largest() -> None:
-    sharding = Sharding(sketch(CONFIGS["gpt2"], "dense", "materialise", {}), 1, "fp32", "cpu")
+    sharding = Sharding(planned(CONFIGS["gpt2"], "dense", "materialise", {}), 1, "fp32", "cpu")
     peaks = {
         micro: step_memory(sharding, micro=micro, context=CONTEXT, accumulation=24 // micro).peak
         for micro in (1, 2, 3, 4, 6, 8, 12, 24)

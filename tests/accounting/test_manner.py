@@ -13,8 +13,8 @@ from fallow.accounting.flops import count_flops
 from fallow.accounting.manner import Manner
 from fallow.accounting.memory import measure_memory
 from fallow.accounting.peak import step_memory
+from fallow.accounting.planned import PlannedModel, plan_model
 from fallow.accounting.sharding import Sharding
-from fallow.accounting.sketch import Sketch, sketch_of
 from fallow.errors import UserError
 from fallow.folder import build
 from fallow.methods import method_of
@@ -48,16 +48,16 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     return load(write_recipe(tmp_path_factory.mktemp("tiny")))
 
 
-def sketch(
+def planned(
     recipe: Recipe, settings: Optimizer, config: dict[str, Any], method: str, **manner: Any
-) -> tuple[Sketch, Manner]:
+) -> tuple[PlannedModel, Manner]:
     """As `fallow estimate` makes them of a stage."""
     stage = dataclasses.replace(
         recipe.stages[0], method=method_of(method, **METHODS[method]), optimizer=settings, **manner
     )
     if settings.weights == "bf16":
         config = {**config, "dtype": "bfloat16"}
-    made = sketch_of(config, stage.method)
+    made = plan_model(config, stage.method)
     return made, manner_of(stage, made)
 
 
@@ -95,7 +95,7 @@ def step(model: torch.nn.Module, settings: Optimizer, method: str, *, steps: int
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 def test_weights_states_and_indices_are_exact(tiny: Recipe, family: str, name: str, method: str) -> None:
     settings = OPTIMIZERS[name]
-    ours, manner = sketch(tiny, settings, CONFIGS[family], method)
+    ours, manner = planned(tiny, settings, CONFIGS[family], method)
     shares = Sharding(ours, 1, manner=manner).shares()
     model = model_of(CONFIGS[family], settings, method)
     optimizer, _ = step(model, settings, method)
@@ -117,7 +117,7 @@ def test_peak_of_a_step(tiny: Recipe, update: Any, activations: Any, accumulatio
     for family, method in (("gpt2", "dense"), ("llama", "sparse")):
         settings = Optimizer(lr=1e-3, clip=0.0, update=update)
         config = {**CONFIGS[family], "vocab_size": vocab}
-        ours, manner = sketch(tiny, settings, config, method, activations=activations)
+        ours, manner = planned(tiny, settings, config, method, activations=activations)
         memory = step_memory(
             Sharding(ours, 1, "fp32", "cpu", manner), micro=8, context=CONTEXT, accumulation=accumulation
         )
@@ -133,7 +133,7 @@ def test_peak_with_what_the_update_needs(tiny: Recipe, name: str) -> None:
     """Few tokens and updates per layer, so that the optimizer's temporaries count: never 3% too low, at most twice."""
     settings = dataclasses.replace(OPTIMIZERS[name], update="per_layer", clip=0.0)
     config = {**CONFIGS["llama"], "hidden_size": 192, "intermediate_size": 512}
-    ours, manner = sketch(tiny, settings, config, "dense")
+    ours, manner = planned(tiny, settings, config, "dense")
     precision: Any = "bf16" if settings.weights == "bf16" else "fp32"
     memory = step_memory(Sharding(ours, 1, precision, "cpu", manner), micro=8, context=CONTEXT, accumulation=1)
     _, real = step(model_of(config, settings, "dense"), settings, "dense", steps=1)
@@ -165,11 +165,13 @@ def test_recomputing_is_one_more_forward_pass_of_the_blocks(tiny: Recipe) -> Non
 def test_what_galore_cannot_do_is_known_before(tiny: Recipe) -> None:
     def ask(settings: Optimizer, method: str, processes: int = 1) -> None:
         stage = dataclasses.replace(tiny.stages[0], method=method_of(method, **METHODS[method]), optimizer=settings)
-        manner_of(stage, sketch_of(CONFIGS["llama"], stage.method), processes)
+        manner_of(stage, plan_model(CONFIGS["llama"], stage.method), processes)
 
     with pytest.raises(UserError, match="stage pretrain: optimizer.rank is 49, but model.layers.0.*Write at most 24"):
         ask(GaLore(lr=1e-3, rank=49), "dense")
-    with pytest.raises(UserError, match="there are none to train"):
+    with pytest.raises(
+        UserError, match="found none: LlamaForCausalLM has no repeated blocks .* adamw8bit to save memory"
+    ):
         ask(GaLore(lr=1e-3, rank=4), "sparse")
     with pytest.raises(UserError, match="works on one process"):
         ask(GaLore(lr=1e-3, rank=4), "dense", processes=2)

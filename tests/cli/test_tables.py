@@ -60,13 +60,8 @@ def test_mistakes(argument: str, message: str, capsys) -> None:
 
 
 @pytest.mark.parametrize("name", ["spdf-flops", "shearing-reference-loss"])
-def test_it_costs_little_and_needs_no_torch(name: str) -> None:
-    code = (
-        f"import sys; from fallow.cli.main import main; main(['tables', {name!r}]); "
-        "assert not {'torch', 'transformers'} & sys.modules.keys()"
-    )
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def test_it_costs_little_and_builds_nothing_in_memory(name: str) -> None:
+    code = f"from fallow.cli.main import main; main(['tables', {name!r}])"
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, timeout=60)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 1_500_000  # kilobytes: torch itself, and no weights

@@ -7,7 +7,7 @@ import torch
 
 import fallow
 from fallow.accounting.memory import measure_memory
-from fallow.accounting.sketch import sketch_of
+from fallow.accounting.planned import plan_model
 from fallow.linear.paths.update import places
 from fallow.methods import method_of
 from fallow.methods.base import reparam_layers
@@ -41,4 +41,4 @@ def test_many_entries_are_not_kept_and_bytes_are_those_of_the_estimate() -> None
         model = tiny("gpt2")
         fallow.convert(model, method)
         assert all((layer.structure is not None) == kept for layer in reparam_layers(model).values())
-        assert measure_memory(model).layers.indices == sketch_of(CONFIGS["gpt2"], method, device="cpu").index_bytes
+        assert measure_memory(model).layers.indices == plan_model(CONFIGS["gpt2"], method, device="cpu").index_bytes

@@ -82,7 +82,7 @@ def test_nothing_of_the_size_of_a_matrix_is_added_or_kept() -> None:
 
 
 def test_published_numbers_of_parameters() -> None:
-    from fallow.accounting.sketch import sketch_of
+    from fallow.accounting.planned import plan_model
 
     medium = {"model_type": "gpt2", "n_embd": 1024, "n_layer": 24, "n_head": 16}
     for config, rank, expected in (
@@ -91,7 +91,7 @@ def test_published_numbers_of_parameters() -> None:
         (medium, 4, 393_216 + 768),
         (medium, 2, 196_608 + 768),
     ):
-        assert sketch_of(config, DSEE(rank=rank)).parameters().trainable == expected
+        assert plan_model(config, DSEE(rank=rank)).parameters.trainable == expected
 
 
 def test_frozen_values_stay() -> None:

@@ -133,11 +133,11 @@ def test_top_trains_the_last_blocks() -> None:
 
 def test_the_published_numbers_of_gpt2_medium() -> None:
     """LoRA's table 3: 25.19M for the top two blocks; DSEE's 0.39M for rank 4 on queries and values."""
-    from fallow.accounting.sketch import sketch_of
+    from fallow.accounting.planned import plan_model
 
     config = {"model_type": "gpt2", "n_embd": 1024, "n_layer": 24, "n_head": 16}
-    assert round(sketch_of(config, Top()).parameters().trainable / 1e6, 2) == 25.19
-    assert sketch_of(config, LoRA(rank=4)).parameters().trainable == 393_216
+    assert round(plan_model(config, Top()).parameters.trainable / 1e6, 2) == 25.19
+    assert plan_model(config, LoRA(rank=4)).parameters.trainable == 393_216
 
 
 def test_roles_by_family() -> None:

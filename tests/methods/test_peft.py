@@ -9,7 +9,7 @@ from torch import nn
 import fallow
 from fallow.accounting.flops import count_flops
 from fallow.accounting.parameters import count_parameters
-from fallow.accounting.sketch import sketch_of
+from fallow.accounting.planned import plan_model
 from fallow.errors import UserError
 from fallow.evaluate.beam import beam_search
 from fallow.evaluate.decoding import Decoding
@@ -126,12 +126,12 @@ def test_only_what_is_beside_the_model_is_trained_and_counted() -> None:
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 @pytest.mark.parametrize("kind", ["prefix", "p_tuning_v2"])
 def test_estimates_know_the_prefix(family: str, kind: str) -> None:
-    sketch = sketch_of(CONFIGS[family], method_of("peft", **SETTINGS[kind]))
+    model = plan_model(CONFIGS[family], method_of("peft", **SETTINGS[kind]))
     with torch.device("meta"):
         made = fallow.folder.build(CONFIGS[family])
         fallow.convert(made, "peft", **SETTINGS[kind])
-    assert {t.name: t.shape for t in sketch.tensors} == {n: tuple(p.shape) for n, p in made.named_parameters()}
-    assert sketch.parameters() == count_parameters(made) and sketch.flops(24) == count_flops(made, 24)
+    assert {t.name: t.shape for t in model.tensors} == {n: tuple(p.shape) for n, p in made.named_parameters()}
+    assert model.parameters == count_parameters(made) and model.flops(24) == count_flops(made, 24)
 
 
 def test_what_makes_no_sense_is_refused() -> None:

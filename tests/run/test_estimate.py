@@ -170,7 +170,7 @@ def test_configurations_come_from_folders_without_transformers(tmp_path) -> None
         ([], {"epoch_tokens": {"text": 0}}, "at least 1 token"),
         ([], {"only": ("pretran",)}, 'Did you mean "pretrain"'),
         ([("stages.0.targets", ["c_atn"])], {}, 'stage pretrain: targets "c_atn" match nothing in GPT2LMHeadModel'),
-        ([("stages.0.model.config.model_type", "gpt3")], {}, 'stage pretrain: unknown model_type "gpt3"'),
+        ([("stages.0.model.config.model_type", "gpt3")], {}, 'stage pretrain: model.config: unknown model_type "gpt3"'),
     ],
 )
 def test_bad_input(tmp_path, changes, asked, message) -> None:

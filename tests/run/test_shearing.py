@@ -131,7 +131,8 @@ def test_what_is_estimated_is_what_was_trained(finished: tuple[Path, dict[str, A
     for cost in estimate_recipe(recipe, Question(epoch_tokens={})).stages:
         counted = results["stages"][cost.stage.name]["training"]["counts"]["positions"]
         gates = 2 + 32 + 2 * 4 + 2 * 48 + 2 * 4 if cost.stage.name == "prune" else 0
-        assert cost.cost.parameters.positions == counted - gates
+        assert cost.cost.parameters.positions == counted
+        assert cost.cost.disk.model == 4 * (counted - gates)
     assert config_of(recipe, recipe.stage("continue"))["hidden_size"] == 16
 
 

@@ -1,6 +1,6 @@
 """What a model costs: parameters, floating-point operations, bytes. Counted, never estimated by running it.
 
-Nothing is imported before it is used: what is computed from a configuration alone needs no torch.
+Nothing is imported before it is used.
 """
 
 import importlib

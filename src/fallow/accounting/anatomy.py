@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from fallow.linear.inputs import is_linear, site_of
+from fallow.errors import UserError, first_line
+from fallow.linear.inputs import block_names, is_linear, site_of
 from fallow.linear.reparam import ReparamLinear
 from fallow.tuners.prefix import NAME as PREFIX
 
@@ -45,7 +46,7 @@ def parts(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
     and layer that contains "attn" or "attention"; the rest of a block is its MLP.
     """
     head = output_head(model)
-    prefixes = tuple(f"{name}." for name in _blocks_below(model, ""))
+    prefixes = tuple(f"{name}." for name in block_names(model))
     for name, module in model.named_modules():
         yield name, module, _group(name, module, head, prefixes)
 
@@ -64,6 +65,25 @@ def linear_layers(model: nn.Module) -> list[LinearLayer]:
 def sees_one_position(name: str) -> bool:
     """Whether a layer is applied once a sequence or more rarely, not at every token: poolers, classifiers, a prefix."""
     return any(word in part for part in name.split(".") for word in _ONE_POSITION)
+
+
+def text_config(model: nn.Module) -> Any:
+    """The configuration of the language model: the model's own, or that of the text part where it has others beside."""
+    config: Any = getattr(model, "config", None)
+    return config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
+
+
+def size_named(model: nn.Module, name: str) -> int | None:
+    """A size in the configuration of a language model; None where there is none of this name.
+
+    Raises:
+        UserError: it differs from layer to layer.
+    """
+    try:
+        value = getattr(text_config(model), name, None)
+    except Exception as error:  # transformers has a kind of its own for sizes that a layer has
+        raise UserError(f"{type(model).__name__} has no one {name}: {first_line(error)}") from error
+    return value if isinstance(value, int) else None
 
 
 def output_head(model: nn.Module) -> nn.Module | None:
@@ -85,15 +105,3 @@ def _group(name: str, module: nn.Module, head: nn.Module | None, prefixes: tuple
         return "other"
     attention = any(word in part for part in inside.lower().split(".") for word in ("attn", "attention"))
     return "attention" if attention else "mlp"
-
-
-def _blocks_below(module: nn.Module, prefix: str) -> Iterator[str]:
-    """Items of each outermost `ModuleList` with linear layers, converted or not."""
-    for name, child in module.named_children():
-        path = f"{prefix}{name}"
-        if isinstance(child, nn.ModuleList) and any(
-            isinstance(m, ReparamLinear) or is_linear(m) for m in child.modules()
-        ):
-            yield from (f"{path}.{number}" for number in range(len(child)))
-        else:
-            yield from _blocks_below(child, f"{path}.")

@@ -81,10 +81,10 @@ def cost_of(
         accumulation: micro-batches of one process in an update.
         limit: bytes of a device, to look for the largest micro-batch.
     """
-    sketch, flops = sharding.sketch, sharding.sketch.flops(context)
+    planned, flops = sharding.planned, sharding.planned.flops(context)
     return Cost(
-        parameters=sketch.parameters(),
-        sparsity=sketch.sparsity,
+        parameters=planned.parameters,
+        sparsity=planned.sparsity,
         flops=flops.recomputing() if sharding.manner.activations == "recompute" else flops,
         memory=step_memory(sharding, micro=micro, context=context, accumulation=accumulation),
         traffic=sharding.traffic(accumulation),
@@ -97,12 +97,13 @@ def cost_of(
 
 def disk_of(sharding: Sharding) -> Disk:
     """What a checkpoint and the finished model take."""
-    sketch, states, processes = sharding.sketch, sharding.manner.states, sharding.processes
-    size = sketch.element_bytes
-    weights = size * sum(tensor.numel for tensor in sketch.tensors)
-    learned = [tensor for tensor in sketch.tensors if tensor.trainable]
+    planned, states, processes = sharding.planned, sharding.manner.states, sharding.processes
+    size = planned.element_bytes
+    gates = sum(tensor.numel for tensor in planned.tensors if tensor.is_whole)
+    weights = size * sum(tensor.numel for tensor in planned.tensors)
+    learned = [tensor for tensor in planned.tensors if tensor.trainable]
     kept = sum(states.saved_bytes(tensor, sharding.local(tensor), size, processes) for tensor in learned)
-    return Disk(checkpoint=weights + kept, best=weights, model=size * sketch.parameters().positions)
+    return Disk(checkpoint=weights + kept, best=weights, model=size * (planned.parameters.positions - gates))
 
 
 def seconds(tokens: float, tokens_per_second: float) -> float:

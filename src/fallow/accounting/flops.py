@@ -5,10 +5,11 @@ from typing import Any
 
 from torch import nn
 
-from fallow.accounting.anatomy import LinearLayer, linear_layers, sees_one_position
+from fallow.accounting.anatomy import LinearLayer, linear_layers, sees_one_position, size_named
 from fallow.accounting.backward import Numbers, Passed, needs_backward, saved
 from fallow.errors import UserError
 from fallow.linear.cut import HEADS
+from fallow.linear.inputs import is_linear
 from fallow.linear.paths import DENSE_PATHS
 from fallow.linear.reparam import ReparamLinear
 from fallow.tuners.prefix import prefix_of
@@ -149,36 +150,37 @@ def count_flops(model: nn.Module, context: int) -> Flops:
     """
     if context < 1:
         raise UserError(f"context is {context}, but it must be at least 1 token")
-    config = getattr(model, "config", None)
-    heads, num_layers = getattr(config, "num_attention_heads", None), getattr(config, "num_hidden_layers", None)
-    if not isinstance(heads, int) or not isinstance(num_layers, int):
+    heads, num_layers = size_named(model, "num_attention_heads"), size_named(model, "num_hidden_layers")
+    if not heads or not num_layers:
         raise UserError(
             f"the operations of {type(model).__name__} cannot be counted: its config names no num_attention_heads or "
             "num_hidden_layers. Pass a Hugging Face transformer"
         )
-    width = getattr(config, "head_dim", None) or getattr(config, "hidden_size", 0) // heads
+    width = size_named(model, "head_dim") or (size_named(model, "hidden_size") or 0) // heads
     layers = linear_layers(model)
     blocks = [layer for layer in layers if layer.group in ("attention", "mlp")]
     others = [la for la in layers if la.group in ("head", "other") and not sees_one_position(la.name)]
     converted = [layer for layer in blocks if layer.converted]
     size = sum(layer.size for layer in converted)
     cut: dict[str, list[int]] = getattr(model, HEADS, {})
-    groups = heads // (getattr(config, "num_key_value_heads", None) or heads)
+    groups = heads // (size_named(model, "num_key_value_heads") or heads)
     by_layer = [groups * len(units) for units in cut.values()] or [heads] * num_layers
     prefix = prefix_of(model)
     seen = context + (prefix.length if prefix is not None else 0)
     attention, softmax = 4 * width * seen, 3 * seen  # of one head
-    exist = {layer.name: numbers(layer) for layer in blocks + others}
-    done = {layer.name: numbers(layer, as_executed=True) for layer in blocks + others}
+    chosen = experts(model)
+    exist = {layer.name: numbers(layer) for layer in blocks + others} | chosen
+    done = {layer.name: numbers(layer, as_executed=True) for layer in blocks + others} | chosen
+    by_experts = 2 * sum(found.total for found in chosen.values())
     passed = Passed.of((name, p.requires_grad) for name, p in model.named_parameters(remove_duplicate=False))
     needed = needs_backward([la.name for la in blocks if la.group == "attention"], passed)
     needless = (
         2 * (attention + softmax) * sum(n for n, is_needed in zip(by_layer, needed, strict=False) if not is_needed)
     )
     return Flops(
-        linear=sum(2 * exist[layer.name].total for layer in blocks),
-        linear_dense=sum(2 * layer.size for layer in blocks),
-        linear_executed=sum(2 * done[layer.name].total for layer in blocks),
+        linear=sum(2 * exist[layer.name].total for layer in blocks) + by_experts,
+        linear_dense=sum(2 * layer.size for layer in blocks) + by_experts,
+        linear_executed=sum(2 * done[layer.name].total for layer in blocks) + by_experts,
         attention=sum(by_layer) * attention,
         softmax=sum(by_layer) * softmax,
         vocab=sum(2 * layer.size for layer in layers if layer.group == "head"),
@@ -187,6 +189,29 @@ def count_flops(model: nn.Module, context: int) -> Flops:
         saved=2 * sum(saved(name, found, passed) for name, found in exist.items()) + needless,
         saved_executed=2 * sum(saved(name, found, passed) for name, found in done.items()) + needless,
     )
+
+
+def experts(model: nn.Module) -> dict[str, Numbers]:
+    """Numbers of experts that multiply a token, by the module that holds them: of those that the router chooses.
+
+    Experts are parameters of three dimensions, (experts, d_out, d_in) or the other way round; a token meets
+    `num_experts_per_tok` of them, and all of the router, which is a matrix (experts, d_in) and no linear layer.
+    """
+    per_token = size_named(model, "num_experts_per_tok") or 1
+    parameters = dict(model.named_parameters())
+    sizes = {n: p.numel() * per_token // p.shape[0] for n, p in parameters.items() if p.ndim == 3 and "expert" in n}
+    counts = {parameters[name].shape[0] for name in sizes}
+    for module, part in model.named_modules():
+        weight = None if is_linear(part) else part._parameters.get("weight")
+        if weight is not None and weight.ndim == 2 and weight.shape[0] in counts and not isinstance(part, nn.Embedding):
+            sizes[f"{module}.weight"] = weight.numel()
+    found: dict[str, Numbers] = {}
+    for name, size in sizes.items():
+        module = name.rpartition(".")[0]
+        before = found.get(module, Numbers())
+        trains = before.trains_base or parameters[name].requires_grad
+        found[module] = Numbers(base=before.base + size, trains_base=trains)
+    return found
 
 
 def numbers(layer: LinearLayer, as_executed: bool = False) -> Numbers:

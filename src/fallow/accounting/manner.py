@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from fallow.accounting.sketch import Tensor
+from fallow.accounting.planned import StoredTensor
 
 MOMENTS = 2
 STEP_BYTES = 4
@@ -14,7 +14,7 @@ STEP_BYTES = 4
 class States:
     """What an optimizer keeps of a trainable parameter; the default is torch's AdamW.
 
-    >>> weight = Tensor("w", (64, 100), "mlp", 0)
+    >>> weight = StoredTensor("w", (64, 100), "mlp", 0)
     >>> States().num_bytes(weight, 6400, 4), States(width=4, block=256, small=4096).num_bytes(weight, 6400, 2)
     (51204, 13004)
     """
@@ -34,7 +34,7 @@ class States:
     projected: frozenset[str] = frozenset()
     """Names of the matrices whose gradients are projected."""
 
-    def moment_bytes(self, tensor: Tensor, local: int, element: int) -> int:
+    def moment_bytes(self, tensor: StoredTensor, local: int, element: int) -> int:
         """Bytes of both moments, and of a projection, on one process.
 
         Args:
@@ -47,11 +47,11 @@ class States:
             return self._moments(self.rank * long, self.rank * long, element) + self.rank * short * element
         return self._moments(tensor.numel, local, element)
 
-    def num_bytes(self, tensor: Tensor, local: int, element: int) -> int:
+    def num_bytes(self, tensor: StoredTensor, local: int, element: int) -> int:
         """The same with the step counter."""
         return self.moment_bytes(tensor, local, element) + STEP_BYTES
 
-    def saved_bytes(self, tensor: Tensor, local: int, element: int, processes: int) -> int:
+    def saved_bytes(self, tensor: StoredTensor, local: int, element: int, processes: int) -> int:
         """What a checkpoint keeps, of all processes: numbers without padding, but the scales of every process."""
         if processes == 1 or not (self.block and tensor.numel >= self.small):
             return self.num_bytes(tensor, tensor.numel, element)

@@ -5,9 +5,9 @@ from typing import Any
 
 from fallow.accounting.activations import Activations, count_activations
 from fallow.accounting.sharding import Sharding
-from fallow.accounting.sketch import Layer
 from fallow.linear.paths.structures import LEAN_PATHS
-from fallow.linear.planner import scratch_bytes, structure_bytes
+from fallow.linear.planner import scratch_bytes, structure_bytes, uses_kernels
+from fallow.linear.reparam import ReparamLinear
 
 _PIECE = 1 << 21
 """Elements of the temporary of one piece of the path `factored`."""
@@ -76,14 +76,14 @@ def step_memory(sharding: Sharding, *, micro: int, context: int, accumulation: i
         context: tokens in a sequence.
         accumulation: micro-batches in an update.
     """
-    sketch, tokens, manner = sharding.sketch, micro * context, sharding.manner
+    planned, tokens, manner = sharding.planned, micro * context, sharding.manner
     kept = _activations(sharding, context)
     shares, gathered = sharding.shares(), sharding.gathered(accumulation)
-    narrow = 2 if sharding.precision == "bf16" else sketch.element_bytes
-    path = max((path_bytes(layer, tokens, narrow, layer.path(sketch.path)) for layer in sketch.converted), default=0)
-    loss = 8 * sketch.sizes.vocab * tokens
-    block = 2 * narrow * sketch.sizes.inner * tokens
-    activations, blocks = kept.total(tokens), sketch.sizes.num_blocks
+    narrow = 2 if sharding.precision == "bf16" else planned.element_bytes
+    path = max((path_bytes(layer, tokens, narrow, planned.device) for layer in planned.converted), default=0)
+    loss = 8 * planned.sizes.vocab * tokens
+    block = 2 * narrow * planned.sizes.inner * tokens
+    activations, blocks = kept.total(tokens), planned.sizes.num_blocks
     per_block = round((activations - kept.ends * tokens) / blocks)
     ends = round(kept.ends * tokens)
     whole = gathered.weights + gathered.gradients + gathered.accumulated
@@ -134,12 +134,12 @@ class _Gradients:
 def _gradients(sharding: Sharding, *, again: bool) -> _Gradients:
     """Of all parameters, or with updates per layer of those that are not updated yet."""
     grads, head, embeddings, one_block = sharding.shares().gradients, *_gradient_parts(sharding)
-    tied = sharding.sketch.sizes.tied
+    tied = sharding.planned.sizes.tied
     if again:  # those of the micro-batches before are all there
         end = grads + embeddings * (3 if tied else 1)
         return _Gradients(earlier=grads, first=grads, last=grads - one_block // 2, end=end, held=grads)
     if sharding.manner.update == "per_layer":
-        size, inside = sharding.sketch.element_bytes, [t for t in sharding.sketch.tensors if t.block is not None]
+        size, inside = sharding.planned.element_bytes, [t for t in sharding.planned.tensors if t.block is not None]
         largest = size * max((sharding.local(t) for t in inside if t.trainable), default=0)
         inside_blocks = largest + (head if tied else 0)  # a shared head waits for the embedding's part
         end = embeddings * (3 if tied else 1)
@@ -166,7 +166,7 @@ def update_bytes(sharding: Sharding) -> int:
     if not (states.width or states.block):
         return 0
     found = 0
-    for tensor in sharding.sketch.tensors:
+    for tensor in sharding.planned.tensors:
         if not tensor.trainable:
             continue
         piece = _UPDATE_NUMBERS * 4 * min(sharding.local(tensor), _UPDATE_PIECE)
@@ -194,7 +194,7 @@ def largest_micro(sharding: Sharding, *, limit: int, context: int, sequences: in
     return 0
 
 
-def path_bytes(layer: Layer, tokens: int, narrow: int, path: str) -> int:
+def path_bytes(layer: ReparamLinear, tokens: int, narrow: int, device: str) -> int:
     """Temporary bytes of one converted layer while it computes.
 
     `materialise` holds the matrix twice while it is built (scatter makes a new one), beside the 64-bit positions of its
@@ -213,33 +213,29 @@ def path_bytes(layer: Layer, tokens: int, narrow: int, path: str) -> int:
         layer: a converted layer.
         tokens: of a micro-batch.
         narrow: bytes of a number in products.
-        path: how it is computed.
+        device: type of the device that computes it.
     """
-    assert layer.terms is not None
-    d_out, d_in = layer.site.shape
-    entries, matrix = layer.num_entries, narrow * layer.size
-    if layer.uses_kernels(path):
-        low_rank = layer.terms.low_rank
+    terms, shape, path = layer.terms, layer.site.shape, layer.path
+    d_out, d_in = shape
+    entries = 0 if terms.sparse is None else terms.sparse.num_entries(d_in)
+    matrix, low_rank = narrow * d_out * d_in, terms.low_rank
+    if uses_kernels(terms, path, device):
         factors = 0 if low_rank is None else narrow * tokens * (low_rank.total_rank + d_out)
         wide = 0 if narrow >= 4 else 4 * tokens * (2 * d_in + d_out)
-        made = (
-            2 * structure_bytes(layer.terms, layer.site.shape) if path in LEAN_PATHS else 0
-        )  # while it is copied, twice
-        return scratch_bytes(layer.terms, layer.site.shape, tokens) + made + factors + wide
+        made = 2 * structure_bytes(terms, shape) if path in LEAN_PATHS else 0  # while it is copied, twice
+        return scratch_bytes(terms, shape, tokens) + made + factors + wide
     if path == "fused":
         return matrix + 4 * entries
     if path == "block":
-        low_rank = layer.terms.low_rank
         beside = 0 if low_rank is None else narrow * tokens * (low_rank.total_rank + d_out)
         return 4 * entries + beside
     if path == "semi_structured":
         return 2 * matrix + matrix // 2 + matrix // 16 + 4 * entries
     if path in ("materialise", "sparse"):
-        if layer.terms.sparse is None and layer.terms.low_rank is None:
+        if terms.sparse is None and terms.low_rank is None:
             return 0
         return max(2 * matrix + (8 + narrow) * entries, matrix + 24 * entries)
-    if path == "update" and layer.terms.base is not None:
-        low_rank = layer.terms.low_rank
+    if path == "update" and terms.base is not None:
         inner = 0 if low_rank is None else narrow * low_rank.total_rank * (tokens + d_out)
         return inner + entries * (2 * narrow * tokens + 24) + (matrix if narrow < 4 else 0)
     if not entries:
@@ -249,17 +245,17 @@ def path_bytes(layer: Layer, tokens: int, narrow: int, path: str) -> int:
 
 def _gradient_parts(sharding: Sharding) -> tuple[int, int, int]:
     """Bytes of the gradients of the head (a tied one has the embedding's), of the word embedding, and of one block."""
-    sketch = sharding.sketch
-    word = next(tensor for tensor in sketch.tensors if tensor.part == "embeddings")
-    inside = sum(sharding.local(t) for t in sketch.tensors if t.block is not None and t.trainable)
-    head = sum(sharding.local(t) for t in sketch.tensors if t.part == "head" and t.trainable)
-    size, embedding = sketch.element_bytes, sharding.local(word)
-    return size * (embedding if sketch.sizes.tied else head), size * embedding, size * inside // sketch.sizes.num_blocks
+    planned = sharding.planned
+    word = next((tensor for tensor in planned.tensors if tensor.group == "embeddings"), None)
+    inside = sum(sharding.local(t) for t in planned.tensors if t.block is not None and t.trainable)
+    head = sum(sharding.local(t) for t in planned.tensors if t.group == "head" and t.trainable)
+    embedding, sizes, size = 0 if word is None else sharding.local(word), planned.sizes, planned.element_bytes
+    return size * (embedding if sizes.tied else head), size * embedding, size * inside // sizes.num_blocks
 
 
 def _activations(sharding: Sharding, context: int) -> Activations:
     return count_activations(
-        sharding.sketch,
+        sharding.planned,
         precision=sharding.precision,
         device=sharding.device,
         context=context,

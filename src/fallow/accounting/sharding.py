@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from fallow.accounting.manner import Manner
-from fallow.accounting.sketch import Sketch, Tensor
+from fallow.accounting.planned import PlannedModel, StoredTensor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +54,7 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Sharding:
-    """A sketch on N processes.
+    """A planned model on N processes.
 
     With FSDP2 every parameter is cut along its first dimension into N pieces of equal, rounded-up length. Blocks are
     units that are gathered when they are needed and freed after; embeddings, last norm and head are one more, which
@@ -62,7 +62,7 @@ class Sharding:
     gradients and traffic shrink with the density; supports never travel.
     """
 
-    sketch: Sketch
+    planned: PlannedModel
     processes: int
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["cpu", "cuda"] = "cuda"
@@ -73,47 +73,49 @@ class Sharding:
         """Whether weights travel in bfloat16: `bf16` on several GPUs."""
         return self.processes > 1 and self.precision == "bf16" and self.device == "cuda"
 
-    def local(self, tensor: Tensor) -> int:
+    def local(self, tensor: StoredTensor) -> int:
         """Entries of a parameter on the process that holds most."""
+        if tensor.is_whole or not tensor.shape:
+            return tensor.numel
         rows = tensor.shape[0]
         return -(-rows // self.processes) * (tensor.numel // rows if rows else 0)
 
     def shares(self) -> Shares:
         """What one process holds."""
-        size = self.sketch.element_bytes
-        trainable = [tensor for tensor in self.sketch.tensors if tensor.trainable]
+        size = self.planned.element_bytes
+        trainable = [tensor for tensor in self.planned.tensors if tensor.trainable]
         learned = sum(map(self.local, trainable))
         return Shares(
-            weights=size * sum(map(self.local, self.sketch.tensors)),
+            weights=size * sum(map(self.local, self.planned.tensors)),
             gradients=size * learned,
             optimizer=sum(self.manner.states.num_bytes(t, self.local(t), size) for t in trainable),
-            indices=self.sketch.index_bytes,
+            indices=self.planned.index_bytes,
         )
 
     def gathered(self, accumulation: int = 1) -> Gathered:
         """What exists whole for a moment in an update of `accumulation` micro-batches."""
         if self.processes == 1:
             return Gathered(weights=0, gradients=0)
-        root, blocks = self._units(self.sketch.tensors)
-        learned_root, learned = self._units(tuple(t for t in self.sketch.tensors if t.trainable))
+        root, blocks = self._units(self.planned.tensors)
+        learned_root, learned = self._units(tuple(t for t in self.planned.tensors if t.trainable))
         block, travel = max(blocks, default=0), self._travel_bytes
         largest = max(learned_root, *learned) if learned else learned_root
         once = self.manner.reduce == "update" and accumulation > 1
         return Gathered(
             weights=travel * (root + 2 * block),
             gradients=(travel + self._reduce_bytes) * largest,
-            accumulated=self._reduce_bytes * sum(t.numel for t in self.sketch.tensors if t.trainable) if once else 0,
+            accumulated=self._reduce_bytes * sum(t.numel for t in self.planned.tensors if t.trainable) if once else 0,
         )
 
     def traffic(self, accumulation: int) -> Traffic:
         """What one process moves in an update of `accumulation` micro-batches."""
-        trainable, size = [t for t in self.sketch.tensors if t.trainable], self.sketch.element_bytes
+        trainable, size = [t for t in self.planned.tensors if t.trainable], self.planned.element_bytes
         moments = sum(self.manner.states.moment_bytes(t, self.local(t), size) for t in trainable)
         optimizer = 3 * size * sum(map(self.local, trainable)) + 2 * moments
         if self.processes == 1:
             return Traffic(all_gather=0, reduce_scatter=0, optimizer=optimizer)
-        root, blocks = self._units(self.sketch.tensors)
-        sent = sum(self.local(t) for t in self.sketch.tensors if t.trainable) * (self.processes - 1)
+        root, blocks = self._units(self.planned.tensors)
+        sent = sum(self.local(t) for t in self.planned.tensors if t.trainable) * (self.processes - 1)
         others = (self.processes - 1) / self.processes
         received = round(others * (root + 2 * sum(blocks)))
         return Traffic(
@@ -124,13 +126,13 @@ class Sharding:
 
     @property
     def _travel_bytes(self) -> int:
-        return 2 if self.is_mixed else self.sketch.element_bytes
+        return 2 if self.is_mixed else self.planned.element_bytes
 
     @property
     def _reduce_bytes(self) -> int:
-        return 4 if self.is_mixed else self.sketch.element_bytes
+        return 4 if self.is_mixed else self.planned.element_bytes
 
-    def _units(self, tensors: tuple[Tensor, ...]) -> tuple[int, list[int]]:
+    def _units(self, tensors: tuple[StoredTensor, ...]) -> tuple[int, list[int]]:
         """Gathered entries, padding included, outside the blocks and in each block."""
         sizes: dict[int | None, int] = {}
         for tensor in tensors:

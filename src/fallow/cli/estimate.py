@@ -10,7 +10,7 @@ from fallow.config import Words, parse_flags
 from fallow.errors import UserError
 
 if TYPE_CHECKING:
-    from fallow.accounting.sketch import Sketch
+    from fallow.accounting.planned import PlannedModel
     from fallow.run.recipe import Recipe
     from fallow.run.stage import Stage
 
@@ -157,11 +157,11 @@ def _measure(recipe: "Recipe") -> Any:
     device = Mesh.start(recipe.device).device.type
     shown: dict[int, float] = {}
 
-    def measure(sketch: "Sketch", stage: "Stage", context: int) -> float:
-        key = hash((id(sketch), stage.batch.micro, context))
+    def measure(planned: "PlannedModel", stage: "Stage", context: int) -> float:
+        key = hash((id(planned), stage.batch.micro, context))
         if key not in shown:
             shown[key] = throughput(
-                sketch,
+                planned,
                 stage,
                 context,
                 device=device,

@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 
+from fallow.accounting.activations import CHECKED
 from fallow.accounting.flops import Flops
 from fallow.accounting.parameters import Parameters
 from fallow.run.estimate import PredictedLoss, RecipeCost, StageCost
@@ -70,7 +71,7 @@ def _distinct(cost: RecipeCost) -> list[tuple[list[str], StageCost]]:
 
 def _details(names: Sequence[str], one: StageCost, cost: RecipeCost) -> str:
     f, m, t, d = one.cost.flops, one.cost.memory, one.cost.traffic, one.cost.disk
-    path = f", path {one.sketch.path_name}" if one.sketch.converted else ""
+    path = f", path {one.planned.path_name}" if one.planned.converted else ""
     batch = f"{one.micro} x {one.context} tokens at once"
     what = f"{one.stage.method.name}{path}, {_manner(one)}{batch}"
     lines = textwrap.wrap(f"{', '.join(names)}: {what}", WIDTH)
@@ -87,7 +88,7 @@ def _details(names: Sequence[str], one: StageCost, cost: RecipeCost) -> str:
         add(
             _item(
                 "executed",
-                f"{power(f.training_executed)} a token: path {one.sketch.path_name} multiplies by the zeros too, so "
+                f"{power(f.training_executed)} a token: path {one.planned.path_name} multiplies by the zeros too, so "
                 "time is that of the dense model or more",
             )
         )
@@ -105,6 +106,8 @@ def _details(names: Sequence[str], one: StageCost, cost: RecipeCost) -> str:
         )
     )
     add(_item("", f"peak {size(m.peak)}, {_MOMENTS[m.moment]}{_fits(one, cost)}"))
+    if (kind := one.planned.sizes.model_type) not in CHECKED:
+        add(_item("", f"activations of {kind} are counted by structure; they were not compared with a real step"))
     travel = f"all-gather {size(t.all_gather)}, reduce-scatter {size(t.reduce_scatter)}; " if t.all_gather else ""
     add(_item("moved a step", f"{travel}optimizer reads and writes {size(t.optimizer)}, on each device"))
     keep = f", with the best weights {size(d.best)}" if one.stage.validation.keep == "best" else ""
@@ -164,7 +167,7 @@ def _fits(one: StageCost, cost: RecipeCost) -> str:
 
 
 def _law(one: PredictedLoss, stage: StageCost) -> str:
-    sparsity = stage.sketch.sparsity
+    sparsity = stage.planned.sparsity
     what = "entries of linear layers" if one.law.counts == "linear" else "parameters"
     text = f"{one.law.name}: {one.loss:.3f}. "
     if sparsity > 0:

@@ -6,11 +6,14 @@ The table answers the same on every process and in every run, so nothing depends
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from fallow.linear.kernels.gpu.block_structure import block_structure_bytes
 from fallow.linear.kernels.library import library, missing
 from fallow.linear.kernels.structure import expected_bytes, expected_scratch
 from fallow.linear.paths.fits import SPECIAL, unfit
+from fallow.linear.paths.structures import KERNEL_PATHS, LEAN_PATHS, block_size
+from fallow.linear.paths.update import keeps_places
 from fallow.linear.terms import Sparse, Terms
-from fallow.supports import Block, Vector
+from fallow.supports import Block, Support, Vector
 
 NO_GAIN = "no speed-up available at this sparsity on this device"
 
@@ -107,6 +110,32 @@ def structure_bytes(terms: Terms, shape: tuple[int, int]) -> int:
     """Bytes that the kernels derive from a layer's support and keep beside it, without drawing it."""
     assert terms.sparse is not None
     return expected_bytes(shape, terms.sparse.num_entries(shape[1]), rows_share_columns(terms))
+
+
+def index_bytes(terms: Terms, shape: tuple[int, int], path: str, device: str) -> int:
+    """Bytes of row pointers and columns of a support, and of what a path derives from them and keeps, without drawing.
+
+    Args:
+        terms: of the layer; 0 without a sparse term.
+        shape: (d_out, d_in).
+        path: that computes the layer.
+        device: type of the device that computes it.
+    """
+    if terms.sparse is None:
+        return 0
+    entries = terms.sparse.num_entries(shape[1])
+    own = Support.meta(shape, entries).num_bytes
+    if path == "update" and terms.base is not None:
+        return own + (16 * entries if keeps_places(entries) else 0)
+    if path == "block":
+        return own + block_structure_bytes(shape, entries, block_size(terms))
+    keeps = uses_kernels(terms, path, device) and path not in LEAN_PATHS
+    return own + (structure_bytes(terms, shape) if keeps else 0)
+
+
+def uses_kernels(terms: Terms, path: str, device: str) -> bool:
+    """Whether the compiled kernels compute the sparse term of a layer."""
+    return terms.sparse is not None and path in KERNEL_PATHS and device == "cpu" and library() is not None
 
 
 def scratch_bytes(terms: Terms, shape: tuple[int, int], tokens: int) -> int:

@@ -48,28 +48,37 @@ class ReparamLinear(nn.Module):
     columns: Tensor | None
     structure: Tensor | None
 
-    def __init__(self, site: Site, terms: Terms, path: str = "", device: str = "cpu") -> None:
+    def __init__(self, site: Site, terms: Terms, path: str = "", device: str = "cpu", *, planned: bool = False) -> None:
         """Names the parts; `from_layer` fills them."""
         super().__init__()
         self.site = site
         self.terms = terms
         self.asked = path
         self._block = block_size(terms)
-        self._set_path(device)
+        self._set_path(device, planned=planned)
         for name in ("base", "low_rank_a", "low_rank_b", "values", "bias"):
             self.register_parameter(name, None)
         for name in ("row_pointers", "columns", "structure"):
             self.register_buffer(name, None, persistent=False)
 
     @classmethod
-    def from_layer(cls, module: nn.Module, site: Site, terms: Terms, path: str = "") -> "ReparamLinear":
+    def from_layer(
+        cls, module: nn.Module, site: Site, terms: Terms, path: str = "", device: str = ""
+    ) -> "ReparamLinear":
         """From a stock layer; parameters keep its type and device.
 
         The base takes over the layer's weight (the very memory, where its orientation allows), the sparse values begin
         and the factors as their terms say. On the meta device sizes are set and nothing is drawn.
+
+        Args:
+            module: the stock layer.
+            site: its place.
+            terms: what the weight becomes.
+            path: that computes it; empty for the usual one.
+            device: type of the device that will compute a layer on meta, which decides the usual path.
         """
         weight = dense_weight(module).detach()
-        layer = cls(site, terms, path, weight.device.type)
+        layer = cls(site, terms, path, device or weight.device.type, planned=bool(device) and weight.is_meta)
         if terms.base is not None:
             layer.base = nn.Parameter(weight.contiguous(), requires_grad=terms.base.trainable)
         if terms.low_rank is not None:
@@ -127,9 +136,9 @@ class ReparamLinear(nn.Module):
             self.structure = None  # what one path keeps of it another derives
         self._prepare()
 
-    def _set_path(self, device: str, why: str = "asked for") -> None:
+    def _set_path(self, device: str, why: str = "asked for", *, planned: bool = False) -> None:
         self.path, self.why = Choice(self.asked, why) if self.asked else usual(self.terms, self.site.shape, device)
-        self._compute = path_of(self.path)
+        self._compute = path_of(self.path, planned=planned)
         require_fit(self.path, self.site.name, self.terms, self.site.shape)
 
     def _prepare(self) -> None:

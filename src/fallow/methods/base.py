@@ -75,15 +75,6 @@ class Method(ABC):
         """
         return ""
 
-    def adds(self, blocks: int, width: int) -> dict[str, tuple[int, ...]]:
-        """Shapes of the parameters that `attach` will put beside the layers, by name, where they are worth estimating.
-
-        Args:
-            blocks: of the model.
-            width: of the keys of all heads.
-        """
-        return {}
-
     def detach(self, model: nn.Module) -> None:  # noqa: B027 - most methods attach nothing
         """Undo `attach`, last in merging; the model is a stock one of plain layers then, perhaps a smaller one."""
 

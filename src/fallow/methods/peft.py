@@ -106,18 +106,6 @@ class Peft(Method):
         num = sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in before)
         return f"{self.kind} of PEFT: {num:,} trained parameters beside a frozen model"
 
-    def adds(self, blocks: int, width: int) -> dict[str, tuple[int, ...]]:
-        """Virtual tokens, and the network that they come from; the few numbers of ia3 are left out."""
-        if self.kind == "ia3":
-            return {}
-        one, all_of_them = f"{NAME}.encoder.embedding.weight", 2 * blocks * width
-        if self.kind == "p_tuning_v2":
-            return {one: (self.tokens, all_of_them)}
-        layers = {"0": (self.hidden, width), "2": (all_of_them, self.hidden)}
-        weights = {f"{NAME}.encoder.transform.{layer}.weight": shape for layer, shape in layers.items()}
-        biases = {f"{NAME}.encoder.transform.{layer}.bias": shape[:1] for layer, shape in layers.items()}
-        return {one: (self.tokens, width), **weights, **biases}
-
     def detach(self, model: nn.Module) -> None:
         """Multiply the vectors into the weights."""
         merge_scales(model)

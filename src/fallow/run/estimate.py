@@ -5,20 +5,22 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from fallow.accounting.estimate import GIGA, Cost, cost_of, seconds
+from fallow.accounting.planned import PlannedModel, converted, meta_model
 from fallow.accounting.scaling import LAWS, Best, SparseLaw, best_sparsity
 from fallow.accounting.sharding import Sharding
-from fallow.accounting.sketch import Sketch, sketch_of
 from fallow.data.settings import TextData
 from fallow.errors import UserError
 from fallow.run.configs import config_of
+from fallow.run.heads import Head, head_of
 from fallow.run.looking import most_for_looking
 from fallow.run.manner import manner_of
 from fallow.run.recipe import Recipe
 from fallow.run.sizes import Amount, Sizes
+from fallow.run.sources import built
 from fallow.run.stage import Stage, named_path
 
-Measure = Callable[[Sketch, Stage, int], float]
-"""(sketch, stage, context) -> tokens a second of one process."""
+Measure = Callable[[PlannedModel, Stage, int], float]
+"""(model, stage, context) -> tokens a second of one process."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +72,7 @@ class StageCost:
     """One stage."""
 
     stage: Stage
-    sketch: Sketch
+    planned: PlannedModel
     context: int
     micro: int
     """Sequences that one device computes at once."""
@@ -126,7 +128,7 @@ class StageCost:
             "name": self.stage.name,
             "label": self.stage.label,
             "method": self.stage.method.name,
-            "path": self.sketch.path_name,
+            "path": self.planned.path_name,
             "context": self.context,
             "batch": {"sequences": self.stage.batch.sequences, "micro": self.micro, "accumulation": self.accumulation},
             "budget": self.amount.to_dict(),
@@ -203,7 +205,7 @@ def estimate_recipe(recipe: Recipe, question: Question, measure: Measure | None 
     sizes = Sizes(recipe, question.epoch_tokens)
     chosen = recipe.lineage(question.only)
     limit = round(question.memory * GIGA) if question.memory else None
-    sketches: dict[Any, Sketch] = {}
+    models: dict[Any, PlannedModel] = {}
     speeds: dict[Any, float] = {}
     costs: dict[Any, Cost] = {}
     found = []
@@ -212,30 +214,31 @@ def estimate_recipe(recipe: Recipe, question: Question, measure: Measure | None 
             continue
         context = recipe.datasets[stage.dataset].context
         config = config_of(recipe, stage)
-        key = (repr(sorted(config.items(), key=str)), stage.method, stage.targets, stage.path)
-        if key not in sketches:
-            sketches[key] = _sketch(stage, config, _device(recipe))
-        sketch = sketches[key]
+        head = head_of(recipe.datasets[stage.dataset])
+        key = (repr(sorted(config.items(), key=str)), stage.method, stage.targets, stage.path, repr(head))
+        if key not in models:
+            models[key] = _plan(stage, recipe.stage(recipe.lineage([stage.name])[0]), config, head, _device(recipe))
+        planned = models[key]
         accumulation = _accumulation(stage, question.processes)
         micro = min(stage.batch.micro, stage.batch.sequences // question.processes)
-        manner = manner_of(stage, sketch, question.processes)
+        manner = manner_of(stage, planned, question.processes)
         shape = (*key, context, micro, stage.batch.sequences, manner)
         if shape not in costs:
             costs[shape] = cost_of(
-                Sharding(sketch, question.processes, recipe.precision, _device(recipe), manner),
+                Sharding(planned, question.processes, recipe.precision, _device(recipe), manner),
                 context=context,
                 micro=micro,
                 sequences=stage.batch.sequences,
                 accumulation=accumulation,
                 limit=limit,
             )
-            speeds[shape] = measure(sketch, stage, context) * question.processes if measure else 0.0
+            speeds[shape] = measure(planned, stage, context) * question.processes if measure else 0.0
         amount = sizes.amount(stage)
-        losses, why = _losses(recipe, stage, sketch, costs[shape], amount) if question.loss else ((), "")
+        losses, why = _losses(recipe, stage, planned, costs[shape], amount) if question.loss else ((), "")
         found.append(
             StageCost(
                 stage=stage,
-                sketch=sketch,
+                planned=planned,
                 context=context,
                 micro=micro,
                 accumulation=accumulation,
@@ -252,10 +255,11 @@ def estimate_recipe(recipe: Recipe, question: Question, measure: Measure | None 
     return RecipeCost(recipe=recipe, question=question, stages=tuple(found))
 
 
-def _sketch(stage: Stage, config: Mapping[str, Any], device: str) -> Sketch:
+def _plan(stage: Stage, root: Stage, config: Mapping[str, Any], head: Head, device: str) -> PlannedModel:
+    model = meta_model(head.undecided(config), lambda values: built(root, values, head))
     try:
-        return sketch_of(
-            config, stage.method, targets=stage.targets, seed=stage.seed, path=named_path(stage), device=device
+        return converted(
+            model, stage.method, targets=stage.targets, seed=stage.seed, path=named_path(stage), device=device
         )
     except UserError as error:
         raise UserError(f"stage {stage.name}: {error}") from None
@@ -278,14 +282,14 @@ def _device(recipe: Recipe) -> Literal["cpu", "cuda"]:
 
 
 def _losses(
-    recipe: Recipe, stage: Stage, sketch: Sketch, cost: Cost, amount: Amount
+    recipe: Recipe, stage: Stage, planned: PlannedModel, cost: Cost, amount: Amount
 ) -> tuple[tuple[PredictedLoss, ...], str]:
     """The laws speak of models trained from the start on text, with one support or none."""
     if not stage.model.config:
         return (), "it begins with a trained model, and the laws are for training from the start"
     if not isinstance(recipe.datasets[stage.dataset], TextData):
         return (), "it trains on pairs, and the laws are for plain text"
-    if any(layer.terms is None or layer.terms.sparse is None or layer.nnz == layer.size for layer in sketch.converted):
+    if any(layer.terms.sparse is None or layer.density == 1 for layer in planned.converted):
         return (), f"no published law covers method {stage.method.name}"
     if amount.tokens is None:
         return (), f"its budget is not known: {amount.why}"
@@ -297,16 +301,16 @@ def _losses(
 
     found = []
     for law in LAWS:
-        blocks = sum(layer.size for layer in sketch.layers if layer.weight.block is not None)
+        blocks = sum(layer.size for layer in planned.block_layers)
         size = blocks if law.counts == "linear" else cost.parameters.positions
         found.append(
             PredictedLoss(
                 law=law,
-                loss=law.loss(size, sketch.sparsity, tokens),
+                loss=law.loss(size, planned.sparsity, tokens),
                 size=size,
-                dense=size * law.dense_share(sketch.sparsity),
+                dense=size * law.dense_share(planned.sparsity),
                 best=best_sparsity(law, size, one.training * tokens, flops_per_token),
-                outside=tuple(law.outside(size, sketch.sparsity, tokens)),
+                outside=tuple(law.outside(size, planned.sparsity, tokens)),
             )
         )
     return tuple(found), ""

@@ -1,13 +1,14 @@
 """A stage's settings of the update as sizes, for estimates."""
 
 from fallow.accounting.manner import Manner, States
-from fallow.accounting.sketch import Sketch
+from fallow.accounting.planned import PlannedModel
 from fallow.errors import UserError
 from fallow.run.stage import Stage
+from fallow.train.optimizers.groups import projected_names
 from fallow.train.optimizers.settings import SMALL, Optimizer
 
 
-def manner_of(stage: Stage, sketch: Sketch, processes: int = 1) -> Manner:
+def manner_of(stage: Stage, planned: PlannedModel, processes: int = 1) -> Manner:
     """How a stage trains a model.
 
     Raises:
@@ -15,13 +16,13 @@ def manner_of(stage: Stage, sketch: Sketch, processes: int = 1) -> Manner:
     """
     settings = stage.update
     try:
-        states = _states(settings, sketch, processes)
+        states = _states(settings, planned, processes)
     except UserError as error:
         raise UserError(f"stage {stage.name}: {error}") from None
     return Manner(states=states, update=settings.update, activations=stage.activations, reduce=stage.batch.reduce)
 
 
-def _states(settings: Optimizer, sketch: Sketch, processes: int) -> States:
+def _states(settings: Optimizer, planned: PlannedModel, processes: int) -> States:
     if not settings.moment_block and settings.projection is None and settings.weights == "model":
         return States()
     states = States(width=4, block=settings.moment_block, small=SMALL)
@@ -29,17 +30,10 @@ def _states(settings: Optimizer, sketch: Sketch, processes: int) -> States:
         return states
     if processes > 1:
         settings.check_processes()
-    matrices = sketch.matrices(settings.projection.targets)
-    if not matrices:
-        raise UserError(
-            f"optimizer.{settings.name} projects gradients of dense matrices, and there are none to train. Sparse and "
-            "low-rank layers have none; write optimizer.name: adamw8bit to save memory there"
-        )
-    settings.projection.check_shapes(matrices)
     return States(
         width=4,
         block=settings.moment_block,
         small=SMALL,
         rank=settings.projection.rank,
-        projected=frozenset(matrices),
+        projected=frozenset(projected_names(planned.model, settings.projection)),
     )

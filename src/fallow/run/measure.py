@@ -3,7 +3,7 @@
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, Literal
 
@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from fallow.accounting.peak import step_memory
+from fallow.accounting.planned import PlannedModel, plan_model
 from fallow.accounting.sharding import Sharding
-from fallow.accounting.sketch import Sketch, sketch_of
 from fallow.conversion import convert
 from fallow.data.batch import Batch
 from fallow.errors import UserError
@@ -26,12 +26,14 @@ from fallow.train.optimizers.build import build_optimizer
 from fallow.train.recompute import recompute_activations
 from fallow.train.updates import updates_of
 
+_DEPTH = "num_hidden_layers"
+
 _ROOM = 0.8
 """Share of the free memory that a measurement may take."""
 
 
 def throughput(
-    sketch: Sketch,
+    planned: PlannedModel,
     stage: Stage,
     context: int,
     *,
@@ -48,7 +50,7 @@ def throughput(
     the blocks are converted by the stage's method and computed by its path. Random tokens, one micro-batch a step.
 
     Args:
-        sketch: the whole model.
+        planned: the whole model.
         stage: its method, targets, optimizer and micro-batch.
         context: tokens in a sequence.
         device: where to measure.
@@ -59,27 +61,27 @@ def throughput(
     Raises:
         UserError: two blocks do not fit into the memory that is free here.
     """
-    micro = _fitting(sketch, stage, context, device, precision)
+    micro = _fitting(planned, stage, context, device, precision)
     say(f"measuring {stage.name}: {micro} x {context} tokens through one block and two")
-    times = [_time(sketch, stage, blocks, micro, context, device, precision, steps) for blocks in (1, 2)]
+    times = [_time(planned, stage, blocks, micro, context, device, precision, steps) for blocks in (1, 2)]
     block = max(times[1] - times[0], 0.05 * times[1])  # clocks waver; a block is never free
-    return micro * context / (times[0] + (sketch.sizes.num_blocks - 1) * block)
+    return micro * context / (times[0] + (planned.sizes.num_blocks - 1) * block)
 
 
-def with_blocks(config: Mapping[str, Any], blocks: int) -> dict[str, Any]:
-    """The same configuration with another depth."""
-    key = "n_layer" if config["model_type"] == "gpt2" and "num_hidden_layers" not in config else "num_hidden_layers"
-    shallow = {**config, key: blocks}
-    shallow.pop("layer_types", None)  # one entry a block; attention is full in two of them
-    return shallow
+def with_blocks(config: Any, blocks: int) -> dict[str, Any]:
+    """The values of a transformers configuration with another depth."""
+    values: dict[str, Any] = config.to_dict()
+    depth = values[key] if (key := config.attribute_map.get(_DEPTH, _DEPTH)) in values else config.num_hidden_layers
+    lists = {name: value[:blocks] for name, value in values.items() if isinstance(value, list) and len(value) == depth}
+    return {**values, **lists, key: blocks}
 
 
-def _fitting(sketch: Sketch, stage: Stage, context: int, device: str, precision: Literal["fp32", "bf16"]) -> int:
+def _fitting(planned: PlannedModel, stage: Stage, context: int, device: str, precision: Literal["fp32", "bf16"]) -> int:
     """The stage's micro-batch, or the largest below it whose two blocks fit here."""
     free = _free_bytes(device)
     kind: Literal["cpu", "cuda"] = "cuda" if device.startswith("cuda") else "cpu"
-    two = sketch_of(
-        with_blocks(sketch.config, 2),
+    two = plan_model(
+        with_blocks(planned.config, 2),
         stage.method,
         targets=stage.targets,
         seed=stage.seed,
@@ -108,7 +110,7 @@ def _free_bytes(device: str) -> int:
 
 
 def _time(
-    sketch: Sketch,
+    planned: PlannedModel,
     stage: Stage,
     blocks: int,
     micro: int,
@@ -118,9 +120,9 @@ def _time(
     steps: int,
 ) -> float:
     """Median seconds of a step."""
-    model = model_of(sketch, blocks, device)
+    model = model_of(planned, blocks, device)
     convert(model, stage.method, targets=stage.targets, seed=stage.seed, path="" if stage.path == AUTO else stage.path)
-    step = stepper(model, stage, stage.method, sketch.sizes.vocab, micro, context, device, precision)
+    step = stepper(model, stage, stage.method, planned.sizes.vocab, micro, context, device, precision)
     taken = []
     for _ in range(steps + 1):
         begin = time.perf_counter()
@@ -129,11 +131,11 @@ def _time(
     return statistics.median(taken[1:])
 
 
-def model_of(sketch: Sketch, blocks: int, device: str) -> nn.Module:
+def model_of(planned: PlannedModel, blocks: int, device: str) -> nn.Module:
     """A stock model with fresh weights and so many blocks."""
     torch.manual_seed(0)
-    values = {**with_blocks(sketch.config, blocks), "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": None}
-    return build(values).to(device)
+    model = build(with_blocks(planned.config, blocks))
+    return model.to(device, next(planned.model.parameters()).dtype)
 
 
 def stepper(

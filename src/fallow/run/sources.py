@@ -190,10 +190,15 @@ def _new(stage: Stage, tokenizer: Any, head: Head) -> nn.Module:
     values.setdefault("eos_token_id", tokenizer.eos_token_id)
     values.setdefault("pad_token_id", tokenizer.pad_token_id)
     torch.manual_seed(stage.seed)
-    return _built(stage, values, head)
+    return built(stage, values, head)
 
 
-def _built(stage: Stage, values: dict[str, Any], head: Head) -> nn.Module:
+def built(stage: Stage, values: dict[str, Any], head: Head) -> nn.Module:
+    """The model of these values, which a stage begins with or descends from.
+
+    Raises:
+        UserError: the configuration is refused.
+    """
     try:
         if not stage.model.path:  # a folder's own configuration may hold values of other releases, which do nothing
             check_config(values)
@@ -234,7 +239,7 @@ def check_stage(chain: Sequence[Stage], head: Head) -> None:
         if one is not stage:
             values = leaves(one, values)
     with torch.device("meta"):
-        model = _built(root, values, head)
+        model = built(root, values, head)
     try:
         if isinstance(stage.prune, Heads):
             check_heads(model, stage.prune)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from fallow.accounting.sketch import sketch_of
+from fallow.accounting.planned import plan_model
 from fallow.conversion import convert
 from fallow.errors import UserError
 from fallow.methods import method_of
@@ -93,7 +93,7 @@ def time_steps(
 
 def _time_stage(recipe: Recipe, stage: Stage, context: int, pairs: int, whole: bool, device: str) -> StepTime:
     kind = "cuda" if device.startswith("cuda") else "cpu"
-    sketch = sketch_of(
+    planned = plan_model(
         config_of(recipe, stage),
         stage.method,
         targets=stage.targets,
@@ -101,12 +101,12 @@ def _time_stage(recipe: Recipe, stage: Stage, context: int, pairs: int, whole: b
         path=named_path(stage),
         device=kind,
     )
-    depth = sketch.sizes.num_blocks
-    blocks = (depth,) if whole or depth <= 2 or sketch.parameters().positions <= _WHOLE else (1, 2)
-    micro, vocab, dense = stage.batch.micro, sketch.sizes.vocab, method_of("dense")
+    depth = planned.sizes.num_blocks
+    blocks = (depth,) if whole or depth <= 2 or planned.parameters.positions <= _WHOLE else (1, 2)
+    micro, vocab, dense = stage.batch.micro, planned.sizes.vocab, method_of("dense")
     taken, paths = {}, []
     for number in blocks:
-        plain, ours = (model_of(sketch, number, device) for _ in range(2))
+        plain, ours = (model_of(planned, number, device) for _ in range(2))
         convert(
             ours, stage.method, targets=stage.targets, seed=stage.seed, path="" if stage.path == AUTO else stage.path
         )
@@ -122,7 +122,7 @@ def _time_stage(recipe: Recipe, stage: Stage, context: int, pairs: int, whole: b
             tuple(one + (depth - 1) * max(two - one, 0.05 * two) for one, two in zip(a, b, strict=True))
             for a, b in zip(first, second[0], strict=True)
         ]
-    flops = sketch.flops(context)
+    flops = planned.flops(context)
     return StepTime(
         stage=stage.name,
         tokens=micro * context,

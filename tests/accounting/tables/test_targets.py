@@ -172,7 +172,8 @@ def with_embedding(*args, **kwargs):
 
 
 def head_forgotten(config):
-    return sum(weight.numel for weight in counts.weights_of(config) if weight.group != "head")
+    found = counts.planned(config).parameters
+    return found.positions - found.groups["head"].positions
 
 
 PERTURBED = [

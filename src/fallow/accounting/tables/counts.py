@@ -1,11 +1,13 @@
 """Counts from the shapes of a model: parameters, and operations of a forward pass."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from fallow.accounting.dimensions import dimensions_of
-from fallow.accounting.shapes import Weight, weights_of
+from fallow.accounting.anatomy import LinearLayer
+from fallow.accounting.planned import PlannedModel, Sizes, plan_model
 
 TRAINING = 3
 """Forward and backward over forward."""
@@ -17,12 +19,27 @@ def num_parameters(config: Mapping[str, Any]) -> int:
     >>> num_parameters({"model_type": "gpt2"})
     124439808
     """
-    return sum(weight.numel for weight in weights_of(config) if not weight.tied)
+    return planned(config).parameters.positions
 
 
-def matrices(config: Mapping[str, Any]) -> tuple[Weight, ...]:
+def sizes_of(config: Mapping[str, Any]) -> Sizes:
+    """The sizes of a model."""
+    return planned(config).sizes
+
+
+def matrices(config: Mapping[str, Any]) -> list[LinearLayer]:
     """The matrices of the blocks' linear layers: what the methods act on."""
-    return tuple(weight for weight in weights_of(config) if weight.target)
+    return planned(config).block_layers
+
+
+def planned(config: Mapping[str, Any]) -> PlannedModel:
+    """The model on the meta device; made once for a configuration."""
+    return _planned(json.dumps(config, sort_keys=True))
+
+
+@cache
+def _planned(config: str) -> PlannedModel:
+    return plan_model(json.loads(config))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,11 +75,11 @@ def forward(config: Mapping[str, Any], context: int, *, sparsity: float = 0.0) -
         context: positions T; sequences are taken as full and every position as attending to all T.
         sparsity: s, of every matrix of the blocks.
     """
-    sizes = dimensions_of(config)
+    sizes = sizes_of(config)
     heads = sizes.num_blocks * sizes.heads
     return Forward(
-        linear=2 * (1 - sparsity) * sum(weight.numel for weight in matrices(config)),
+        linear=2 * (1 - sparsity) * sum(layer.size for layer in matrices(config)),
         attention=4 * heads * sizes.head_size * context,
         softmax=3 * heads * context,
-        vocab=2 * sum(weight.numel for weight in weights_of(config) if weight.group == "head" and weight.linear),
+        vocab=2 * sizes.vocab * sizes.hidden,
     )

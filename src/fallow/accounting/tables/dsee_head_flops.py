@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 
-from fallow.accounting.dimensions import dimensions_of
-from fallow.accounting.tables.counts import forward, matrices
+from fallow.accounting.tables.counts import forward, matrices, sizes_of
 from fallow.accounting.tables.models import BERT_BASE
 from fallow.accounting.tables.table import Cell, Table
 
@@ -21,11 +20,11 @@ def left(removed: int, length: int) -> float:
     in multiplications per token: rows of W_q, W_k, W_v and columns of the output projection go with their heads, and so
     do scores and values; the MLP stays, and so do pooler and classifier, which see one position.
     """
-    sizes = dimensions_of(BERT_BASE)
-    attention = 2 * sum(weight.numel for weight in matrices(BERT_BASE) if weight.group == "attention")
+    sizes = sizes_of(BERT_BASE)
+    attention = 2 * sum(layer.size for layer in matrices(BERT_BASE) if layer.group == "attention")
     with_heads = attention + forward(BERT_BASE, length).attention
     once = 2 * (sizes.hidden**2 + CLASSES * sizes.hidden) / length
-    rest = 2 * sum(weight.numel for weight in matrices(BERT_BASE) if weight.group == "mlp") + once
+    rest = 2 * sum(layer.size for layer in matrices(BERT_BASE) if layer.group == "mlp") + once
     return ((1 - removed / sizes.heads) * with_heads + rest) / (with_heads + rest)
 
 
@@ -56,7 +55,7 @@ def _cells() -> Iterator[Cell]:
     note = '"about" in the paper; its scripts use length 128'
     column = f"saved at length {LENGTHS[0]}, %"
     yield Cell(row="9 heads removed", column=column, paper=_SAVED, ours=ours, note=note, digits=0)
-    heads = dimensions_of(BERT_BASE).heads
+    heads = sizes_of(BERT_BASE).heads
     note = "the other reading"
     yield Cell(
         row="3 heads removed", column="saved of attention, %", paper=_SAVED, ours=100 * 3 / heads, note=note, digits=0

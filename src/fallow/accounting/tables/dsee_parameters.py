@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 
-from fallow.accounting.dimensions import dimensions_of
-from fallow.accounting.tables.counts import matrices, num_parameters
+from fallow.accounting.tables.counts import matrices, num_parameters, sizes_of
 from fallow.accounting.tables.models import BERT_BASE, GPT2_MEDIUM, ROBERTA_LARGE, Config
 from fallow.accounting.tables.table import Cell, Table
 
@@ -16,13 +15,13 @@ ADAPTED = 2
 
 def low_rank(config: Config, rank: int) -> int:
     """Entries of U and V: 2 L r (d_out + d_in), W_q and W_v being square."""
-    sizes = dimensions_of(config)
+    sizes = sizes_of(config)
     return ADAPTED * sizes.num_blocks * rank * 2 * sizes.hidden
 
 
 def update(config: Config, rank: int) -> int:
     """Entries of U, V and S."""
-    return low_rank(config, rank) + ADAPTED * dimensions_of(config).num_blocks * ENTRIES
+    return low_rank(config, rank) + ADAPTED * sizes_of(config).num_blocks * ENTRIES
 
 
 def compute() -> Table:
@@ -68,15 +67,15 @@ def _cells() -> Iterator[Cell]:
         )
     exact = update(ROBERTA_LARGE, 8)
     yield Cell(row="RoBERTa-large, r 8", column="U, V and S", paper=None, ours=exact, digits=0)
-    sizes = dimensions_of(BERT_BASE)
+    sizes = sizes_of(BERT_BASE)
     dense = ADAPTED * sizes.num_blocks * sizes.hidden**2
     yield Cell(row="BERT-base", column="entries of a dense S", paper=None, ours=dense, digits=0)
-    adapted = ADAPTED * sizes.num_blocks * sizes.hidden**2 / sum(weight.numel for weight in matrices(BERT_BASE))
+    adapted = ADAPTED * sizes.num_blocks * sizes.hidden**2 / sum(layer.size for layer in matrices(BERT_BASE))
     row = "BERT-base, 50% pruned, update merged"
     yield Cell(row=row, column="sparsity left, %", paper=None, ours=100 * 0.5 * (1 - adapted), digits=1)
 
 
 def _masked_head(config: Config) -> int:
     """What the masked language model has beyond the encoder: transform, norm and biases."""
-    sizes = dimensions_of(config)
+    sizes = sizes_of(config)
     return sizes.hidden * (sizes.hidden + 3) + sizes.vocab

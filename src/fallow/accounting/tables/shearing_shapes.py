@@ -1,7 +1,6 @@
 """LLM-Shearing: parameters of the source models, the targets and the small models to try it with."""
 
-from fallow.accounting.dimensions import dimensions_of
-from fallow.accounting.tables.counts import num_parameters
+from fallow.accounting.tables.counts import num_parameters, sizes_of
 from fallow.accounting.tables.models import LLAMA2, PYTHIA, SHEARED
 from fallow.accounting.tables.table import Cell, Table
 
@@ -35,5 +34,5 @@ def compute() -> Table:
 
 def num_gates(name: str) -> int:
     """Gates of heads, of intermediate units, of layers, of hidden units."""
-    sizes = dimensions_of(LLAMA2[name])
+    sizes = sizes_of(LLAMA2[name])
     return sizes.num_blocks * (sizes.heads + sizes.inner + 1) + sizes.hidden

@@ -1,7 +1,6 @@
 """SLTrain's measured memory at 7B: which bytes make it up."""
 
-from fallow.accounting.shapes import weights_of
-from fallow.accounting.tables.counts import matrices, num_parameters
+from fallow.accounting.tables.counts import matrices, num_parameters, planned
 from fallow.accounting.tables.models import SLTRAIN
 from fallow.accounting.tables.sltrain_memory import BF16, DENSITIES, INT64, RANKS, STATES, Parts, parts
 from fallow.accounting.tables.table import Cell, Table
@@ -66,14 +65,14 @@ def sltrain_bytes(size: str) -> dict[str, int]:
         "weights": BF16 * total,
         "indices": INT64 * counted.nnz,
         "moments": STATES * sum(size + 4 * -(-size // BLOCK) for size in _tensors(size)),
-        "copies of A": BF16 * RANKS[size] * sum(weight.shape[1] for weight in matrices(SLTRAIN[size])),
+        "copies of A": BF16 * RANKS[size] * sum(layer.shape[1] for layer in matrices(SLTRAIN[size])),
     }
 
 
 def _compact(size: str) -> int:
     """The same with 16-bit columns and 32-bit row pointers, and without the copies."""
     found = sltrain_bytes(size)
-    rows = sum(weight.shape[0] + 1 for weight in matrices(SLTRAIN[size]))
+    rows = sum(layer.shape[0] + 1 for layer in matrices(SLTRAIN[size]))
     return found["weights"] + found["moments"] + 2 * _parts(size).nnz + 4 * rows
 
 
@@ -83,13 +82,14 @@ def _parts(size: str) -> Parts:
 
 def _tensors(size: str) -> list[int]:
     """Sizes of the trained tensors: A, B and values of each matrix, and what stays dense."""
+    inside = {f"{layer.name}.weight" for layer in matrices(SLTRAIN[size])}
     sizes = []
-    for weight in weights_of(SLTRAIN[size]):
-        if weight.target:
-            d_out, d_in = weight.shape
-            sizes += [RANKS[size] * d_in, RANKS[size] * d_out, int(DENSITIES[size] * weight.numel)]
+    for tensor in planned(SLTRAIN[size]).tensors:
+        if tensor.name in inside:
+            d_out, d_in = tensor.shape
+            sizes += [RANKS[size] * d_in, RANKS[size] * d_out, int(DENSITIES[size] * tensor.numel)]
         else:
-            sizes.append(weight.numel)
+            sizes.append(tensor.numel)
     return sizes
 
 

@@ -37,15 +37,19 @@ DENSE_PATHS = frozenset({"materialise", "fused"})
 """Paths that multiply by all of W, zeros too."""
 
 
-def path_of(name: str) -> Path:
+def path_of(name: str, *, planned: bool = False) -> Path:
     """The path of this name.
+
+    Args:
+        name: of the path.
+        planned: it will compute on another device than those of this machine, so that a GPU's path need not act here.
 
     Raises:
         UserError: there is none of this name (says the nearest), or it needs kernels that are not there.
     """
     if name not in PATHS:
         raise unknown("path", name, PATHS)
-    if reason := why_not(name):
+    if not (planned and name in GPU_PATHS) and (reason := why_not(name)):
         raise UserError(f"path {name} cannot be used here: {reason}. Or write path: materialise")
     return PATHS[name]
 
