@@ -47,9 +47,9 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary = holder / path.name
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666))
         yield temporary
-        _sync(temporary)
+        sync(temporary)
         temporary.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
 
 
 @contextmanager
@@ -80,7 +80,27 @@ def folder_aside(path: Path) -> Iterator[Path]:
         elif not _exchanged(temporary, path):
             path.rename(holder / f"{path.name}.old")
             temporary.rename(path)
-        _sync(path.parent)
+        sync(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those it lies in, where they are missing; their names are on disk when this returns."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+        sync(folder.parent)
+
+
+def append(path: Path, content: bytes) -> None:
+    """Add to a file, made where it is missing; what was added is on disk when this returns."""
+    make_folder(path.parent)
+    is_new = not path.exists()
+    with path.open("ab") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    if is_new:
+        sync(path.parent)
 
 
 def remove_folder(path: Path) -> None:
@@ -90,8 +110,22 @@ def remove_folder(path: Path) -> None:
         path.rename(aside)
     except FileNotFoundError:
         return
-    _sync(path.parent)
+    sync(path.parent)
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on disk, where the system can do that."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that cannot flush a folder
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def sync_folder(path: Path) -> None:
@@ -99,8 +133,8 @@ def sync_folder(path: Path) -> None:
     for folder, _, files in os.walk(path, topdown=False):
         for name in files:
             if not (Path(folder) / name).is_symlink():
-                _sync(Path(folder) / name)
-        _sync(Path(folder))
+                sync(Path(folder) / name)
+        sync(Path(folder))
 
 
 def is_temporary(name: str) -> bool:
@@ -245,7 +279,7 @@ def is_full(error: BaseException | None) -> bool:
 @contextmanager
 def _holder(path: Path) -> Iterator[Path]:
     """A folder beside `path`, closed to others, in which its new content is made; locked, so that none sweeps it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     sweep(path.parent, path.name)
     holder = path.with_name(_temporary_name(path.name))
     holder.mkdir(mode=0o700)
@@ -297,20 +331,6 @@ def _remove(path: Path) -> None:
     else:
         with suppress(OSError):
             path.unlink()
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on disk, where the system can do that."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that cannot flush a folder
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def _exchanged(one: Path, other: Path) -> bool:

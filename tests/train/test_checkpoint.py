@@ -118,7 +118,7 @@ def test_when_all_are_damaged_the_run_begins_again(tmp_path: Path, caplog: Any) 
 
 def test_a_partial_one_is_removed(tmp_path: Path, caplog: Any) -> None:
     broken_off(tmp_path)
-    (tmp_path / "checkpoints/step-000009.partial").mkdir()
+    (tmp_path / "checkpoints/.step-000009.0123456789abcdef.tmp").mkdir()
     again = loop(tmp_path)
     again.fit()
     assert "step-000009 was not finished" in caplog.text
@@ -126,7 +126,7 @@ def test_a_partial_one_is_removed(tmp_path: Path, caplog: Any) -> None:
     assert names(tmp_path) == ["step-000009", "step-000012"]
 
 
-@pytest.mark.parametrize("where", ["write_json", "_sha256", "FileSystemWriter"])
+@pytest.mark.parametrize("where", ["write_json", "file_sha256", "FileSystemWriter"])
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: Any, where: str) -> None:
     calm = loop(tmp_path / "calm")
     calm.fit()
@@ -228,7 +228,7 @@ def test_nothing_is_executed_when_reading(evil: Any, tmp_path: Path, caplog: Any
 
     (folder / ".metadata").write_bytes(evil(tmp_path / "executed"))
     manifest = json.loads((folder / "manifest.json").read_text())
-    size, digest = (folder / ".metadata").stat().st_size, storage._sha256(folder / ".metadata")
+    size, digest = (folder / ".metadata").stat().st_size, storage.file_sha256(folder / ".metadata")
     manifest["files"][".metadata"] = {"bytes": size, "sha256": digest}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     again = loop(tmp_path)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 from fallow.data.settings import TokenizerSettings
 from fallow.data.wordpiece import read_wordpiece
 from fallow.errors import UserError
-from fallow.files import refuse_full_disk
+from fallow.files import write_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -148,11 +147,5 @@ def _limited(texts: Iterable[str]) -> Iterator[str]:
 
 
 def _save_whole(tokenizer: "PreTrainedTokenizerFast", folder: Path) -> None:
-    """Save beside and rename, so that a folder is complete or absent."""
-    beside = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(beside, ignore_errors=True)
-    with refuse_full_disk(folder):
-        beside.parent.mkdir(parents=True, exist_ok=True)
-        tokenizer.save_pretrained(beside)
-    shutil.rmtree(folder, ignore_errors=True)
-    beside.replace(folder)
+    with write_folder(folder) as temporary:
+        tokenizer.save_pretrained(temporary)

@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from fallow.errors import UserError
-from fallow.files import atomic, refuse_full_disk
+from fallow.files import append, atomic, refuse_full_disk
 
 _FORMAT, _VERSION = "fallow-texts", 1
 
@@ -72,12 +71,9 @@ class Transcript:
         if self.path is None or not new:
             return
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with refuse_full_disk(self.path), self.path.open("ab") as file:
-                head = [] if file.tell() else [self._head]
-                file.write(b"".join(_line(value) for value in [*head, *new]))
-                file.flush()
-                os.fsync(file.fileno())
+            head = [] if self.path.exists() and self.path.stat().st_size else [self._head]
+            with refuse_full_disk(self.path):
+                append(self.path, b"".join(_line(value) for value in [*head, *new]))
         except OSError as error:
             raise UserError(f"{self.path} cannot be written: {error.strerror}. Name another file") from None
 

@@ -51,10 +51,10 @@ def cutter(stage: Stage, splits: Splits, folder: Path, mesh: Mesh) -> Reshape:
     return reshape
 
 
-def copy_kept(folder: Path) -> None:
-    """Beside the finished model: which units of its source it began with."""
+def copy_kept(folder: Path, model: Path) -> None:
+    """Into the folder of the finished model: which units of its source it began with."""
     if (folder / KEPT_FILE).exists():
-        shutil.copy2(folder / KEPT_FILE, folder / "model" / KEPT_FILE)
+        shutil.copy2(folder / KEPT_FILE, model / KEPT_FILE)
 
 
 def _chosen(model: nn.Module, stage: Stage, splits: Splits) -> Kept:

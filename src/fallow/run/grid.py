@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fallow.data.splits import Splits
+from fallow.files import atomic, write_folder
 from fallow.folder import load
 from fallow.run.output import UNMERGED
 from fallow.run.stage import Stage
@@ -59,7 +60,8 @@ def _trained(bench: Bench, trial: Stage, splits: Splits, at: Path, title: str) -
 
 def _copy(source: Path, target: Path) -> None:
     if source.is_dir():
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(source, target)
+        with write_folder(target) as temporary:
+            shutil.copytree(source, temporary, dirs_exist_ok=True)
     elif source.exists():
-        shutil.copy2(source, target)
+        with atomic(target) as temporary:
+            shutil.copy2(source, temporary)

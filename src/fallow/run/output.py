@@ -18,7 +18,7 @@ from typing import Any
 
 from fallow.config import difference, dump, from_dict, read, to_dict
 from fallow.errors import UserError
-from fallow.files import read_json, write_json, write_text
+from fallow.files import make_folder, read_json, remove_folder, sync_folder, write_json, write_text
 from fallow.run.recipe import Recipe
 from fallow.run.stage import Stage
 
@@ -115,18 +115,19 @@ class Output:
 
     def begin(self, stage: Stage, folder: Path) -> None:
         """Make the folder of a stage, with its settings."""
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         write_text(folder / RECIPE, _SIGNED + dump(stage))
 
     def finish(self, folder: Path, record: dict[str, Any]) -> None:
-        """Write what a stage measured, then drop what only a restart would need."""
+        """Write what a stage measured, once all that it leaves is on disk; then drop what only a restart would need."""
+        sync_folder(folder)
         write_json(folder / FINISHED, record)
         self.tidy(folder)
 
     def tidy(self, folder: Path) -> None:
         """Remove the checkpoints of a finished stage: the model stays, the optimizer's state has done its work."""
         for name in ("checkpoints", "best"):
-            shutil.rmtree(folder / name, ignore_errors=True)
+            remove_folder(folder / name)
 
     def finished(self, folder: Path, needs: Sequence[str] = ("training", "scores")) -> dict[str, Any] | None:
         """What a finished stage or trial measured, else None.

@@ -17,7 +17,7 @@ from fallow.data.splits import Splits
 from fallow.data.tokenizer import tokenizer_fingerprint
 from fallow.errors import UserError
 from fallow.evaluate.prompts import positions_of
-from fallow.files import refuse_full_disk, write_json
+from fallow.files import write_folder, write_json
 from fallow.folder import save
 from fallow.linear import Chosen
 from fallow.methods.base import reparam_layers
@@ -318,19 +318,6 @@ def _whole(bench: Bench, stage: Stage, model: nn.Module, folder: Path, reshape: 
 
 def _write_model(bench: Bench, stage: Stage, model: Any, stage_folder: Path, layers: list[str]) -> None:
     """The finished model, merged in place, unless that would fill zeros; an update is kept apart beside it."""
-    folder = stage_folder / "model"
-    with refuse_full_disk(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        copy_kept(stage_folder)
-        stage.method.write(model, folder)
-        if filling(model).zeros or not stage.method.merges:
-            save(model, folder)
-        else:
-            if stage.method.goes_on:
-                save(model, stage_folder / UNMERGED)
-            merge(model)
-            model.save_pretrained(folder)
-        bench.tokenizer.save_pretrained(folder)
     method = method_to_dict(stage.method)
     record = {
         "stage": stage.name,
@@ -342,4 +329,16 @@ def _write_model(bench: Bench, stage: Stage, model: Any, stage_folder: Path, lay
         "layers": layers,
         "tokenizer": tokenizer_fingerprint(bench.tokenizer),
     }
-    write_json(folder / sources.RECORD, record)
+    with write_folder(stage_folder / "model") as folder:
+        copy_kept(stage_folder, folder)
+        stage.method.write(model, folder)
+        if filling(model).zeros or not stage.method.merges:
+            save(model, folder)
+        else:
+            if stage.method.goes_on:
+                with write_folder(stage_folder / UNMERGED) as apart:
+                    save(model, apart)
+            merge(model)
+            model.save_pretrained(folder)
+        bench.tokenizer.save_pretrained(folder)
+        write_json(folder / sources.RECORD, record)

@@ -12,9 +12,10 @@ import torch
 
 from fallow.config import difference
 from fallow.errors import UserError
+from fallow.files import remove_folder, sweep
 from fallow.train import storage
 from fallow.train.distributed import Mesh
-from fallow.train.storage import PARTIAL, SaveError, Tensors
+from fallow.train.storage import SaveError, Tensors
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class Checkpoints:
             raise UserError(self._not_saved(step, str(error), tensors)) from None
         if self.mesh.is_main:
             for old in self._paths()[: -self.keep]:
-                storage.remove_folder(old)
+                remove_folder(old)
         self.mesh.barrier()
         return path
 
@@ -100,10 +101,9 @@ class Checkpoints:
 
     def _sweep(self) -> None:
         """Remove what a killed run was writing or removing."""
-        if self.mesh.is_main and self.folder.is_dir():
-            for path in self.folder.glob(f"step-*{PARTIAL}"):
-                log.warning("checkpoint %s was not finished and is removed.", path.name.removesuffix(PARTIAL))
-                shutil.rmtree(path, ignore_errors=True)
+        if self.mesh.is_main:
+            for name in sweep(self.folder):
+                log.warning("checkpoint %s was not finished and is removed.", name.split(".")[1])
         self.mesh.barrier()
 
     def _refuse_other(self, here: dict[str, Any], there: dict[str, Any]) -> None:

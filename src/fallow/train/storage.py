@@ -1,14 +1,11 @@
-"""Folders of tensors and JSON that are either whole or not there: written aside, checked, synced, then renamed."""
+"""Folders of tensors and JSON with a manifest of checksums, which all processes write together."""
 
 import errno
-import hashlib
 import json
-import os
 import pickle
-import shutil
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from enum import EnumMeta
 from pathlib import Path
 from typing import Any
@@ -20,10 +17,9 @@ from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadat
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
+from fallow.errors import UserError
+from fallow.files import file_sha256, folder_aside, write_json, write_text
 from fallow.train.distributed import Mesh
-
-PARTIAL = ".partial"
-"""Ending of a folder that is being written or removed; never read."""
 
 MANIFEST = "manifest.json"
 Tensors = dict[str, torch.Tensor]
@@ -47,19 +43,17 @@ def write_folder(path: Path, tensors: Tensors, files: dict[str, Any], mesh: Mesh
     Raises:
         SaveError: on every process, when any of them fails.
     """
-    partial = path.with_name(path.name + PARTIAL)
-    try:
-        _together(mesh, lambda: _make_empty(partial), main_only=True)
+    with ExitStack() as aside:
+        made: list[Path] = []
+        _together(mesh, lambda: made.append(aside.enter_context(folder_aside(path))), main_only=True)
+        partial: Path = mesh.broadcast_object(made[0] if made else path)
         _together(mesh, lambda: _write_tensors(partial, tensors, mesh))
         _together(mesh, lambda: _write_files(partial, files), main_only=True)
         own: dict[str, Any] = {}
         _together(mesh, lambda: own.update(_sums(partial, mesh)))
         every = {name: entry for part in mesh.gather(own) for name, entry in part.items()}
-        _together(mesh, lambda: _publish(partial, path, every), main_only=True)
-    except SaveError:
-        if mesh.is_main:
-            shutil.rmtree(partial, ignore_errors=True)
-        raise
+        _together(mesh, lambda: write_json(partial / MANIFEST, {"files": dict(sorted(every.items()))}), main_only=True)
+        _together(mesh, aside.close, main_only=True)
 
 
 def damage(path: Path, mesh: Mesh) -> str:
@@ -98,15 +92,6 @@ def read_tensors(path: Path, tensors: Tensors, mesh: Mesh) -> None:
     """Fill `tensors` in place from a folder, also one that another number of processes wrote."""
     with _quiet():
         load(tensors, storage_reader=SafeReader(path), no_dist=mesh.world == 1)
-
-
-def remove_folder(path: Path) -> None:
-    """Remove a folder so that a crash on the way cannot leave one that looks damaged."""
-    trash = path if path.name.endswith(PARTIAL) else path.with_name(path.name + PARTIAL)
-    if trash != path:
-        shutil.rmtree(trash, ignore_errors=True)
-        path.rename(trash)
-    shutil.rmtree(trash, ignore_errors=True)
 
 
 def size_on_disk(path: Path) -> int:
@@ -177,7 +162,7 @@ def _together(mesh: Mesh, action: Callable[[], None], *, main_only: bool = False
     if mesh.is_main or not main_only:
         try:
             action()
-        except (OSError, RuntimeError, CheckpointException) as error:
+        except (OSError, RuntimeError, CheckpointException, UserError) as error:
             reason = _reason(error)
     if reasons := [text for text in mesh.gather(reason) if text]:
         raise SaveError(reasons[0])
@@ -198,11 +183,6 @@ def _reason(error: BaseException) -> str:
     return str(error).partition("\n")[0] or type(error).__name__
 
 
-def _make_empty(partial: Path) -> None:
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-
-
 def _write_tensors(partial: Path, tensors: Tensors, mesh: Mesh) -> None:
     writer = FileSystemWriter(partial, single_file_per_rank=True, sync_files=True, thread_count=1)
     with _quiet():
@@ -211,48 +191,14 @@ def _write_tensors(partial: Path, tensors: Tensors, mesh: Mesh) -> None:
 
 def _write_files(partial: Path, files: dict[str, Any]) -> None:
     for name, value in files.items():
-        write_json(partial / name, value)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file and wait until it is on disk."""
-    with path.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _publish(partial: Path, path: Path, sums: dict[str, Any]) -> None:
-    write_json(partial / MANIFEST, {"files": dict(sorted(sums.items()))})
-    _sync_folder(partial)
-    if path.exists():  # only a damaged one, or the same step once more
-        shutil.rmtree(path)
-    partial.rename(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(path: Path) -> None:
-    """Wait until the names in a folder are on disk, where the system can do that."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        write_text(partial / name, json.dumps(value, indent=1) + "\n")  # in its own order, which may matter
 
 
 def _sums(partial: Path, mesh: Mesh) -> dict[str, Any]:
     """Size and checksum of this process's share of the files."""
     names = sorted(file.relative_to(partial).as_posix() for file in partial.rglob("*") if file.is_file())
     mine = names[mesh.rank :: mesh.world]
-    return {name: {"bytes": (partial / name).stat().st_size, "sha256": _sha256(partial / name)} for name in mine}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {name: {"bytes": (partial / name).stat().st_size, "sha256": file_sha256(partial / name)} for name in mine}
 
 
 def _damage_of_index(path: Path) -> str:
@@ -270,7 +216,7 @@ def _damage_of_file(path: Path, expected: Any) -> str:
         return f"{path.name} is missing"
     if path.stat().st_size != expected["bytes"]:
         return f"{path.name} has {path.stat().st_size} bytes, expected {expected['bytes']}"
-    found = _sha256(path)
+    found = file_sha256(path)
     if found != expected["sha256"]:
         return f"checksum of {path.name} is {found[:8]}..., expected {expected['sha256'][:8]}..."
     return ""

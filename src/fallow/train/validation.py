@@ -1,12 +1,12 @@
 """What the validations so far say: which weights are the best, and whether to go on."""
 
 import math
-import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fallow.errors import UserError
+from fallow.files import remove_folder
 from fallow.train import storage
 from fallow.train.distributed import Mesh
 from fallow.train.settings import Validation
@@ -93,7 +93,7 @@ class BestWeights:
             names = {self._path(step).name for step in steps}
             for path in self.folder.iterdir():
                 if path.name not in names:
-                    shutil.rmtree(path, ignore_errors=True)
+                    remove_folder(path)
         self.mesh.barrier()
 
     def _path(self, step: int) -> Path:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, Literal
 
 from fallow.errors import UserError
 from fallow.evaluate.preference.responses import Pair
-from fallow.files import refuse_full_disk
+from fallow.files import append, refuse_full_disk
 
 Order = Literal["ab", "ba"]
 """Whose response was shown first."""
@@ -77,12 +76,9 @@ class Verdicts:
         if self.path is None:
             return
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with refuse_full_disk(self.path), self.path.open("ab") as file:
-                head = [] if file.tell() else [self._head]
-                file.write(b"".join(_line(value) for value in [*head, asdict(verdict)]))
-                file.flush()
-                os.fsync(file.fileno())
+            head = [] if self.path.exists() and self.path.stat().st_size else [self._head]
+            with refuse_full_disk(self.path):
+                append(self.path, b"".join(_line(value) for value in [*head, asdict(verdict)]))
         except OSError as error:
             raise UserError(f"{self.path} cannot be written: {error.strerror}. Name another file") from None
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from fallow.files import make_folder, sync
 from fallow.train.callbacks.base import Callback
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class JsonLog(Callback):
 
     def on_start(self, loop: "Loop") -> None:
         """Cut the file back to what the checkpoint knows."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
         self._file = self.path.open("r+b" if self.path.exists() else "w+b")
         size = self._file.seek(0, os.SEEK_END)
         if size < self._position:
@@ -40,6 +41,7 @@ class JsonLog(Callback):
             size = self.path.read_bytes().rfind(b"\n") + 1  # half a line would make the file unreadable
         self._file.truncate(min(size, self._position))
         self._file.seek(0, os.SEEK_END)
+        sync(self.path.parent)
 
     def on_step(self, loop: "Loop", record: "StepRecord") -> None:
         """One line."""
@@ -78,5 +80,6 @@ class JsonLog(Callback):
     def _close(self) -> None:
         if self._file is not None:
             self._position = self._file.tell()
+            os.fsync(self._file.fileno())
             self._file.close()
             self._file = None

@@ -5,10 +5,11 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import torch
 
+from fallow.files import make_folder
 from fallow.train.callbacks.base import Callback
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class TimingLog(Callback):
 
     def on_start(self, loop: "Loop") -> None:
         """Open the file at its end: a restart adds to what was measured before."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
         self._file = self.path.open("a", encoding="utf-8")
 
     def on_step(self, loop: "Loop", record: "StepRecord") -> None:
@@ -55,6 +56,12 @@ class TimingLog(Callback):
         """Close the file."""
         self._close()
 
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing; but what was measured before a checkpoint is then on disk, as the log is."""
+        if self._file is not None:
+            os.fsync(self._file.fileno())
+        return {}
+
     def _write(self, loop: "Loop") -> None:
         line = {
             "time": round(time.time(), 3),
@@ -73,6 +80,7 @@ class TimingLog(Callback):
 
     def _close(self) -> None:
         if self._file is not None:
+            os.fsync(self._file.fileno())
             self._file.close()
             self._file = None
 
