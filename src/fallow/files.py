@@ -190,8 +190,11 @@ def write_json(path: Path, value: object) -> None:
 
 
 def write_sealed(path: Path, value: dict[str, Any]) -> None:
-    """Write a JSON object with a checksum of itself, under the key `sha256`: for records that are used later."""
-    write_json(path, {**value, _SEAL: _seal(value)})
+    """Write a JSON object with a checksum of itself, under the key `sha256`: for records that are used later.
+
+    Keys stay in their order: what is made from a record that was read again is then equal in order, too.
+    """
+    write_text(path, json.dumps({**value, _SEAL: _seal(value)}, indent=1) + "\n")
 
 
 def read_json(path: Path, hint: str) -> dict[str, Any]:
@@ -215,17 +218,20 @@ def read_json(path: Path, hint: str) -> dict[str, Any]:
     return value
 
 
-def read_sealed(path: Path, hint: str) -> dict[str, Any]:
+def read_sealed(path: Path, hint: str, *, form: int = 0) -> dict[str, Any]:
     """The object that `write_sealed` wrote, without its checksum.
 
     Args:
         path: the file.
         hint: what to do when it is damaged.
+        form: what its key `format` must be; 0 for records that have none.
 
     Raises:
-        UserError: it cannot be read, holds something else, or was changed since.
+        UserError: it cannot be read, holds something else, is of another format, or was changed since.
     """
     value = read_json(path, hint)
+    if form and (found := value.get("format", 1)) != form:
+        raise UserError(f"{path} is of format {found}, but this fallow reads format {form}. {hint}")
     seal = value.pop(_SEAL, None)
     if seal is None:
         raise UserError(f"{path} is damaged (it has no checksum of itself). {hint}")

@@ -1,5 +1,6 @@
 import ast
 import gzip
+import hashlib
 import json
 import tarfile
 from collections import Counter
@@ -143,8 +144,12 @@ def test_docstrings_of_the_standard_library(tmp_path: Path) -> None:
         assert ast.get_docstring(function) is None
         assert 3 <= len(pair.target.split()) <= 40
     made = next(tmp_path.glob("docstrings-*.jsonl"))
-    made.write_text('["argparse", "def f(): pass", "Kept in the folder."]\n', encoding="utf-8")
+    row = '["argparse", "def f(): pass", "Kept in the folder."]\n'
+    head = json.dumps({"sha256": hashlib.sha256(row.encode()).hexdigest()}) + "\n"
+    made.write_text(head + row, encoding="utf-8")
     assert read_docstrings(role_of("argparse"), tmp_path) == [Pair("def f(): pass", "Kept in the folder.")]
+    made.write_text(head + row.replace("Kept", "Kapt"), encoding="utf-8")
+    assert read_docstrings("test", tmp_path) == roles["test"]
 
 
 Shared = Callable[[str], Path]

@@ -156,7 +156,7 @@ def test_damaged_indices(folder: Path) -> None:
     for text, message in [
         (good[:50], "is damaged"),
         ("[]", "is damaged"),
-        (good.replace('"version": 1', '"version": 2'), "is of form fallow-tokens 2"),
+        (good.replace('"format": 2', '"format": 3'), "is of format 3, but this fallow reads format 2"),
     ]:
         index.write_text(text, encoding="utf-8")
         with pytest.raises(UserError, match=message):

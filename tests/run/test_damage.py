@@ -11,6 +11,7 @@ import pytest
 from safetensors import SafetensorError
 
 from fallow.cli.main import main
+from fallow.files import read_sealed, write_sealed
 from tests.run.tiny import write_recipe
 
 SHORTER = [("steps: 24", "steps: 4"), ("steps: 16", "steps: 2"), ("warmup: {steps: 4}", "warmup: {steps: 1}")]
@@ -66,9 +67,14 @@ def cut(name: str) -> Callable[[Path], None]:
 def change_index(**values: Any) -> Callable[[Path], None]:
     def harm(output: Path) -> None:
         path = shard(output).parent / "index.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+        write_sealed(path, {**read_sealed(path, ""), **values})  # by a hand that knows of the checksum
 
     return harm
+
+
+def change_text_bytes(output: Path) -> None:
+    path = shard(output).parent / "index.json"
+    path.write_text(path.read_text().replace('"text_bytes": ', '"text_bytes": 1'))
 
 
 def swap_merges(output: Path) -> None:
@@ -95,6 +101,7 @@ def swap_merges(output: Path) -> None:
         ("tune", overwrite("tokenizer/tokenizer.json", ""), "tokenizer could not be loaded"),
         ("pretrain", lambda output: shard(output).write_bytes(b""), "is damaged (0 bytes, expected"),
         ("pretrain", lambda output: shard(output).write_bytes(b"x" + shard(output).read_bytes()[1:]), "(checksum"),
+        ("pretrain", change_text_bytes, "index.json was changed or is damaged"),
         ("pretrain", change_index(dtype="float64"), "index.json is damaged"),
         ("pretrain", change_index(shards=[]), "index.json is damaged"),
         (

@@ -17,6 +17,7 @@ from fallow.evaluate.pairs import evaluate_pairs
 from fallow.evaluate.perplexity import perplexity, pooled
 from fallow.evaluate.progress import shown
 from fallow.evaluate.transcript import Transcript
+from fallow.lock import owned
 
 
 def measure_text(
@@ -57,21 +58,23 @@ def measure_pairs(
     dataset = PairDataset(pairs, tokenizer, context, overflow=args.overflow, name=f"{args.format}-test")
     _tell(f"{len(dataset):,} pairs, {len(dataset.groups()):,} contexts")
     decoding = settings.decoding
-    written = Transcript(Path(args.texts), fingerprint(model, tokenizer, decoding)) if args.texts else None
-    with shown("targets, batches") as progress:
-        loss = perplexity(model, dataset, batch_size=args.batch_size, progress=progress)
-    with shown("generating texts") as progress:
-        scores = evaluate_pairs(
-            model,
-            tokenizer,
-            dataset.groups(),
-            decoding,
-            encode=dataset.prompt,
-            profile=settings.profile,
-            lowercase=args.lowercase,
-            progress=progress,
-            transcript=written,
-        )
+    texts = Path(args.texts) if args.texts else None
+    with owned(texts, is_file=True):
+        written = Transcript(texts, fingerprint(model, tokenizer, decoding)) if texts else None
+        with shown("targets, batches") as progress:
+            loss = perplexity(model, dataset, batch_size=args.batch_size, progress=progress)
+        with shown("generating texts") as progress:
+            scores = evaluate_pairs(
+                model,
+                tokenizer,
+                dataset.groups(),
+                decoding,
+                encode=dataset.prompt,
+                profile=settings.profile,
+                lowercase=args.lowercase,
+                progress=progress,
+                transcript=written,
+            )
     return {**loss, "pairs": asdict(dataset.report), **scores.to_dict(), "samples": scores.samples(3)}
 
 

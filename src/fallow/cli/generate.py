@@ -94,14 +94,16 @@ def run(args: Args) -> int:
     from fallow.evaluate.progress import shown
     from fallow.evaluate.prompts import encode_context
     from fallow.evaluate.transcript import Transcript
+    from fallow.lock import owned
 
     def encode(prompt: str) -> Any:
         return encode_context(tokenizer, prompt) if args.pairs else tokenizer(prompt)["input_ids"]
 
     made_by = {**fingerprint(model, tokenizer, decoding), "pairs": args.pairs} if args.texts else {}
-    written = Transcript(Path(args.texts) if args.texts else None, made_by)
+    path = Path(args.texts) if args.texts else None
     clean = str.strip if args.pairs else str
-    with shown("generating texts") as progress:
+    with owned(path, is_file=True), shown("generating texts") as progress:
+        written = Transcript(path, made_by)
         generated = generate_texts(
             model, tokenizer, prompts, decoding, encode=encode, clean=clean, progress=progress, transcript=written
         )

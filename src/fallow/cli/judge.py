@@ -62,6 +62,7 @@ def run(args: Args) -> int:
     from fallow.evaluate.preference.verdicts import Verdicts
     from fallow.evaluate.progress import shown
     from fallow.evaluate.selection import spread
+    from fallow.lock import owned
 
     for key, lowest in (("max_pairs", 0), ("retries", 0), ("ahead", 1)):
         if getattr(args, key) < lowest:
@@ -70,10 +71,12 @@ def run(args: Args) -> int:
         raise UserError(f"--timeout is {args.timeout:g}, but it must be above 0 seconds")
     pairs = read_pairs(Path(args.a), Path(args.b))
     pairs = [pairs[i] for i in spread(len(pairs), args.max_pairs)]
-    verdicts = Verdicts(Path(args.verdicts) if args.verdicts else None, pairs, args.judge)
-    if len(verdicts) < 2 * len(pairs):
-        with Judge(args.judge, args.timeout) as judge, shown("verdicts") as progress:
-            compare(pairs, judge, verdicts, retries=args.retries, ahead=args.ahead, progress=progress)
+    path = Path(args.verdicts) if args.verdicts else None
+    with owned(path, is_file=True):
+        verdicts = Verdicts(path, pairs, args.judge)
+        if len(verdicts) < 2 * len(pairs):
+            with Judge(args.judge, args.timeout) as judge, shown("verdicts") as progress:
+                compare(pairs, judge, verdicts, retries=args.retries, ahead=args.ahead, progress=progress)
     found = {"a": args.a, "b": args.b, "judge": args.judge, **win_rate(pairs, verdicts).to_dict()}
     print(json_module.dumps(found, indent=2) if args.json else "\n".join(_lines(found)))
     return 0

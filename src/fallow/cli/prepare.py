@@ -74,17 +74,21 @@ def run(args: Args) -> int:
     from fallow.data.prepare import prepare_source
     from fallow.data.splits import open_tokenizer
     from fallow.data.tokenizer import keep_tokenizer
+    from fallow.lock import owned
 
     output, begin = Path(args.output), time.monotonic()
-    tokenizer = open_tokenizer(wanted, [settings], output)
-    if args.tokenizer:
-        keep_tokenizer(tokenizer, output / "tokenizer")
     made: dict[str, Index] = {}
-    with _Progress() as progress:
-        for source in settings.sources:
-            for part in ("train", "valid") if args.valid_share else ("all",):
-                name = f"{source.name}-{'train' if part == 'all' else part}"
-                made[name] = prepare_source(source, part, args.valid_share, tokenizer, output / name, name, progress)
+    with owned(output):
+        tokenizer = open_tokenizer(wanted, [settings], output)
+        if args.tokenizer:
+            keep_tokenizer(tokenizer, output / "tokenizer")
+        with _Progress() as progress:
+            for source in settings.sources:
+                for part in ("train", "valid") if args.valid_share else ("all",):
+                    name = f"{source.name}-{'train' if part == 'all' else part}"
+                    made[name] = prepare_source(
+                        source, part, args.valid_share, tokenizer, output / name, name, progress
+                    )
     _report(made, output, len(tokenizer), time.monotonic() - begin, as_json=args.json)
     return 0
 

@@ -1,16 +1,15 @@
 """The JSON index beside token shards: what they hold, how they were made, and how to tell a damaged one."""
 
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from fallow.errors import UserError
-from fallow.files import atomic, file_sha256
+from fallow.files import file_sha256, read_sealed, write_sealed
 
 INDEX = "index.json"
-_FORMAT, _VERSION = "fallow-tokens", 1
+_KIND, _FORMAT = "fallow-tokens", 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,32 +86,27 @@ class Index:
         return replace(self, shards=(*self.shards[:number], shard, *self.shards[number + 1 :]))
 
     def write(self, folder: Path) -> None:
-        """Write it whole: a reader sees the old index or this one."""
-        text = json.dumps({"format": _FORMAT, "version": _VERSION, **asdict(self)}, indent=1) + "\n"
-        with atomic(folder / INDEX) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        """Write it whole, with a checksum of itself: a reader sees the old index or this one."""
+        write_sealed(folder / INDEX, {"kind": _KIND, "format": _FORMAT, **asdict(self)})
 
     @classmethod
     def read(cls, folder: Path) -> "Index":
         """Read the index of a folder.
 
         Raises:
-            UserError: it is absent, damaged, or of a newer fallow.
+            UserError: it is absent, changed, or of another fallow.
         """
         path = folder / INDEX
         if not path.exists():
             raise UserError(f"{folder} holds no token shards (no {INDEX}). Make them with fallow prepare.")
+        again = f"Delete {folder} and make it again with fallow prepare."
+        facts = read_sealed(path, again, form=_FORMAT)
         try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
-            form, version = facts.pop("format"), facts.pop("version")
-            if (form, version) == (_FORMAT, _VERSION):
-                facts["shards"] = tuple(Shard(**shard) for shard in facts["shards"])
-                return cls(**facts)._checked()
+            del facts["format"], facts["kind"]
+            facts["shards"] = tuple(Shard(**shard) for shard in facts["shards"])
+            return cls(**facts)._checked()
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(f"{path} is damaged. Delete {folder} and make it again with fallow prepare.") from None
-        raise UserError(
-            f"{path} is of form {form} {version}, but this fallow reads {_FORMAT} {_VERSION}. Make it again."
-        )
+            raise UserError(f"{path} is damaged. {again}") from None
 
     def _checked(self) -> "Index":
         """Itself, when what was read makes sense: the files are mapped into memory by these numbers."""

@@ -12,7 +12,7 @@ from fallow.data.files import content_facts, list_files, read_file
 from fallow.data.hub import read_hub
 from fallow.data.settings import TextSource
 
-_VERSION = 1  # raise it when the same settings give other documents than before
+_VERSION = 2  # raise it when the same settings give other documents than before
 
 
 def read_source(source: TextSource, part: Part = "all", valid_share: float = 0.0) -> Iterator[Document]:
@@ -35,7 +35,7 @@ def source_fingerprint(source: TextSource, part: Part = "all", valid_share: floa
     elif source.path.startswith("hub:"):
         facts.append(source.path)
     else:
-        facts.append(content_facts(Path(source.path)))
+        facts.append(sorted(content_facts(Path(source.path)).items()))
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from fallow.config import Override, apply_overrides, from_dict, to_dict
+from fallow.data.identity import data_paths
 from fallow.data.proportions import check_references
 from fallow.data.settings import ClassificationData, Data, PairData, TextData, TokenizerSettings
 from fallow.errors import UserError, nearest, unknown
@@ -313,18 +314,8 @@ class Recipe:
         return plain
 
 
-_PAIR_FILES = ("train", "valid", "test")
-
-
 def _files(data: Data) -> list[tuple[str, str]]:
-    if isinstance(data, PairData):
-        found = [(key, str(getattr(data, key))) for key in _PAIR_FILES]
-    elif isinstance(data, ClassificationData):
-        found = [(f"{role}.{i}", path) for role, files in data.roles().items() for i, path in enumerate(files)]
-    else:
-        groups = (("sources", data.sources), ("valid", data.valid))
-        found = [(f"{key}.{i}.path", source.path) for key, group in groups for i, source in enumerate(group)]
-    return [(key, path) for key, path in found if path and not path.startswith(("embedded:", "hub:"))]
+    return [(key, path) for key, path in data_paths(data) if not path.startswith(("embedded:", "hub:"))]
 
 
 def _held_out(data: Data) -> bool:

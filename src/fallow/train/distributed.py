@@ -1,6 +1,9 @@
 """The processes of one run: who they are, how they agree, how they share a model."""
 
+import ctypes
 import os
+import signal
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from types import TracebackType
@@ -48,6 +51,7 @@ class Mesh:
             torch.cuda.set_device(chosen)
         if world == 1:
             return cls(device=chosen)
+        _end_with_launcher()
         if not dist.is_initialized():
             # Numbers and small objects travel over gloo also beside GPUs: agreeing then never waits for a kernel.
             dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
@@ -118,6 +122,20 @@ class Mesh:
         if not hasattr(self, "_gloo"):
             self._gloo = dist.new_group(backend="gloo", timeout=_PATIENCE)
         return self._gloo
+
+
+def _end_with_launcher() -> None:
+    """Ask the system for SIGTERM when the launcher dies, also by kill -9: ranks must not train on without it.
+
+    As after any SIGTERM, a rank that trains saves a checkpoint first. Only Linux can do this.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    launcher = os.getppid()
+    set_parent_death_signal = 1  # PR_SET_PDEATHSIG
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != launcher:  # it died just before
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _device(name: str, local_rank: int, *, alone: bool) -> torch.device:

@@ -12,9 +12,9 @@ from pathlib import Path
 from fallow.data.documents import Document, place_of
 from fallow.data.embedded import read_stdlib
 from fallow.data.formats.pair import Pair, Role
-from fallow.files import atomic
+from fallow.files import write_text
 
-_VERSION = 2
+_VERSION = 3
 TEST_SHARE, VALID_SHARE = 0.05, 0.05
 """Modules placed below 0.05 are tested on, below 0.10 validated on. Text of embedded:stdlib with a `valid_share` of at
 least 0.1 holds out all of them, so that no docstring is met in pre-training that is asked for later."""
@@ -26,16 +26,31 @@ def read_docstrings(role: Role, cache: Path) -> list[Pair]:
     """(Source of a function without its docstring, first paragraph of the docstring), split by module.
 
     Left out: functions without a body of their own, paragraphs under 3 or over 40 words or over 300 characters, sources
-    over 2,000 characters, and every repeated source or repeated pair. Made in seconds, then kept as JSONL in `cache`.
+    over 2,000 characters, and every repeated source or repeated pair. Made in seconds, then kept as JSONL in `cache`,
+    after a line with its checksum.
     """
     tag = hashlib.sha256(f"{_VERSION} {sys.version}".encode()).hexdigest()[:8]
     file = cache / f"docstrings-{tag}.jsonl"
-    if not file.exists():
+    body = _kept(file)
+    if not body:
         rows = [json.dumps([module, pair.context, pair.target]) for module, pair in _extract()]
-        with atomic(file) as temporary:
-            temporary.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    parsed = (json.loads(line) for line in file.read_text(encoding="utf-8").splitlines())
+        body = "\n".join(rows) + "\n"
+        write_text(file, json.dumps({"sha256": _digest(body)}) + "\n" + body)
+    parsed = map(json.loads, body.splitlines())
     return [Pair(context, target) for module, context, target in parsed if role_of(module) == role]
+
+
+def _kept(file: Path) -> str:
+    """The lines of the file that was kept; empty where there is none or it is damaged, since it can be made again."""
+    try:
+        head, _, body = file.read_text(encoding="utf-8").partition("\n")
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return body if head == json.dumps({"sha256": _digest(body)}) else ""
+
+
+def _digest(body: str) -> str:
+    return hashlib.sha256(body.encode()).hexdigest()
 
 
 def role_of(module: str) -> Role:
