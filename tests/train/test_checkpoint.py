@@ -2,13 +2,13 @@ import errno
 import hashlib
 import json
 import pickle
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING
 
 from fallow.errors import UserError
 from fallow.train import Checkpointing, Duration, storage
@@ -40,7 +40,7 @@ def alter(file: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [cut, alter, Path.unlink])
-@pytest.mark.parametrize("pattern", ["*.distcp", "state.json", ".metadata", "manifest.json"])
+@pytest.mark.parametrize("pattern", ["*.distcp", "state.json", "tensors.json", "manifest.json"])
 def test_a_damaged_one_is_passed_over(tmp_path: Path, caplog: Any, harm: Any, pattern: str) -> None:
     calm = loop(tmp_path / "calm")
     calm.fit()
@@ -126,7 +126,7 @@ def test_a_partial_one_is_removed(tmp_path: Path, caplog: Any) -> None:
     assert names(tmp_path) == ["step-000009", "step-000012"]
 
 
-@pytest.mark.parametrize("where", ["write_json", "file_sha256", "FileSystemWriter"])
+@pytest.mark.parametrize("where", ["write_json", "file_sha256", "IndexWriter"])
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: Any, where: str) -> None:
     calm = loop(tmp_path / "calm")
     calm.fit()
@@ -195,61 +195,134 @@ def test_another_recipe_is_refused_with_the_difference(tmp_path: Path) -> None:
     assert loop(tmp_path, identity=identity(0.001)).fit().finished
 
 
-def through_the_metadata_module(touched: Path) -> bytes:
-    """A call of os.system by way of a module that an index may name, which imports os."""
-    words = ("torch.distributed.checkpoint.metadata", "os.system", f"touch {touched}")
-    module, name, command = (b"\x8c" + bytes([len(word)]) + word.encode() for word in words)
-    return b"\x80\x04" + module + name + b"\x93" + command + b"\x85R."
+def signed(folder: Path, name: str) -> None:
+    """Put the size and checksum of a file into the manifest, as whoever made the folder can."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    data = (folder / name).read_bytes()
+    manifest["files"][name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
-def by_reduce(touched: Path) -> bytes:
-    class Evil:
-        def __reduce__(self) -> Any:
-            return (Path.touch, (touched,))
+class Evil:
+    """A pickle of it touches a file when it is opened."""
 
-    return pickle.dumps(Evil())
+    def __init__(self, touched: Path) -> None:
+        self.touched = touched
 
-
-def by_getattr(touched: Path) -> bytes:
-    """What some versions of Python write for members of enumerations, asked of something else."""
-
-    class Evil:
-        def __reduce__(self) -> Any:
-            return (getattr, (Path, "touch"))
-
-    return pickle.dumps(Evil())
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.touched,))
 
 
-@pytest.mark.parametrize("evil", [by_reduce, through_the_metadata_module, by_getattr])
-def test_nothing_is_executed_when_reading(evil: Any, tmp_path: Path, caplog: Any) -> None:
-    """torch writes the index as a pickle; one that names anything else is no checkpoint, whatever its checksum."""
+def test_a_pickled_index_is_not_opened(tmp_path: Path) -> None:
+    """torch writes its index as a pickle, and so did earlier versions."""
     broken_off(tmp_path)
     folder = tmp_path / "checkpoints/step-000006"
-
-    (folder / ".metadata").write_bytes(evil(tmp_path / "executed"))
-    manifest = json.loads((folder / "manifest.json").read_text())
-    size, digest = (folder / ".metadata").stat().st_size, storage.file_sha256(folder / ".metadata")
-    manifest["files"][".metadata"] = {"bytes": size, "sha256": digest}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    again = loop(tmp_path)
-    again.fit()
-    assert "which is not part of a checkpoint) and is passed over" in caplog.text
-    assert again.method.steps[0] == 4
+    (folder / ".metadata").write_bytes(pickle.dumps(Evil(tmp_path / "executed")))
+    signed(folder, ".metadata")
+    with pytest.raises(UserError, match="written by an earlier version of fallow"):
+        loop(tmp_path).fit()
     assert not (tmp_path / "executed").exists()
 
 
-def test_members_of_enumerations_are_read_as_any_python_writes_them(tmp_path: Path, monkeypatch: Any) -> None:
-    def by_name(member: Any, protocol: Any) -> Any:  # that of Python 3.11.2
-        return getattr, (type(member), member.name)
+WEIGHT = "model.blocks.0.linear.weight"
 
-    with monkeypatch.context() as patched:
-        patched.setattr(_MEM_FORMAT_ENCODING, "__reduce_ex__", by_name)
-        broken_off(tmp_path)
-    index = (tmp_path / "checkpoints/step-000006/.metadata").read_bytes()
-    assert b"getattr" in index
+
+@pytest.mark.parametrize("save", [torch.save, lambda value, file: file.write_bytes(pickle.dumps(value))])
+@pytest.mark.parametrize("value", ["evil", {"a": 1}, torch.zeros(12, 12, dtype=torch.int32), torch.zeros(3)])
+def test_what_is_stored_as_a_tensor_is_one(save: Any, value: Any, tmp_path: Path) -> None:
+    """A shard whose author put something else in the place of a tensor, with checksums that agree."""
+    broken_off(tmp_path)
+    folder = tmp_path / "checkpoints/step-000006"
+    index = json.loads((folder / "tensors.json").read_text())
+    piece = index["tensors"][WEIGHT]["pieces"][0]
+    save(Evil(tmp_path / "executed") if value == "evil" else value, tmp_path / "payload")
+    payload = (tmp_path / "payload").read_bytes()
+    shard = folder / piece["file"]
+    piece |= {"offset": shard.stat().st_size, "length": max(len(payload), 576)}
+    shard.write_bytes(shard.read_bytes() + payload.ljust(576, b"\0"))
+    (folder / "tensors.json").write_text(json.dumps(index))
+    signed(folder, "tensors.json")
+    signed(folder, piece["file"])
+    with pytest.raises(UserError, match=r"step-000006 is damaged .* Remove it, and the same command goes on from"):
+        loop(tmp_path).fit()
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda entry: entry.update(dtype="save"), "gives .* the type save"),
+        (lambda entry: entry.update(dtype=["float32"]), "the type"),
+        (lambda entry: entry.update(pieces=[]), "do not make up its shape"),
+        (lambda entry: entry.update(shape=[10**12, 12]), "do not make up its shape"),
+        (lambda entry: entry.update(shape=10**12), "needs numbers"),
+        (lambda entry: entry.update(pieces=entry["pieces"] * 2), "do not make up its shape"),
+        (lambda entry: entry["pieces"][0].update(offsets=[1, 0]), "do not make up its shape"),
+        (lambda entry: entry["pieces"][0].update(sizes=[10**9, 10**9]), "at bytes"),
+        (lambda entry: entry["pieces"][0].update(sizes=[True, 144]), "needs numbers"),
+        (lambda entry: entry["pieces"][0].update(offset=-1), "needs numbers"),
+        (lambda entry: entry["pieces"][0].update(offset=10**9), "at bytes"),
+        (lambda entry: entry["pieces"][0].update(file="../evil"), "no file of the checkpoint"),
+        (lambda entry: entry["pieces"][0].update(file="/etc/passwd"), "no file of the checkpoint"),
+        (lambda entry: entry["pieces"][0].update(file={}), "cannot be read"),
+        (lambda entry: entry["pieces"][0].pop("file"), "has no file"),
+        (lambda entry: entry.pop("pieces"), "has no pieces"),
+    ],
+)
+def test_an_index_says_nothing_but_whole_tensors(change: Any, message: str, tmp_path: Path, caplog: Any) -> None:
+    """Of files that the manifest lists: else the checkpoint is passed over, whatever its checksums."""
+    broken_off(tmp_path)
+    folder = tmp_path / "checkpoints/step-000006"
+    index = json.loads((folder / "tensors.json").read_text())
+    change(index["tensors"][WEIGHT])
+    (folder / "tensors.json").write_text(json.dumps(index))
+    signed(folder, "tensors.json")
     again = loop(tmp_path)
-    assert again.fit().finished
-    assert again.method.steps[0] == 7
+    again.fit()
+    assert re.search(rf"step-000006 is damaged \(tensors.json .*{message}.* and is passed over", caplog.text)
+    assert again.method.steps[0] == 4
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"tensors": []}', '{"tensors": {"a": 5}}', "[" * 100_000])
+def test_an_index_that_is_none(content: str, tmp_path: Path, caplog: Any) -> None:
+    broken_off(tmp_path)
+    folder = tmp_path / "checkpoints/step-000006"
+    (folder / "tensors.json").write_text(content)
+    signed(folder, "tensors.json")
+    loop(tmp_path).fit()
+    assert "step-000006 is damaged (tensors.json" in caplog.text
+
+
+def test_an_absent_tensor_is_no_fresh_one(tmp_path: Path) -> None:
+    broken_off(tmp_path)
+    folder = tmp_path / "checkpoints/step-000006"
+    index = json.loads((folder / "tensors.json").read_text())
+    del index["tensors"][WEIGHT]
+    (folder / "tensors.json").write_text(json.dumps(index))
+    signed(folder, "tensors.json")
+    with pytest.raises(UserError, match=f"step-000006 is damaged .*{WEIGHT}"):
+        loop(tmp_path).fit()
+
+
+def link(folder: Path, name: str) -> None:
+    (folder / name).rename(folder.parent.parent / "outside")
+    (folder / name).symlink_to(folder.parent.parent / "outside")
+
+
+def climb(folder: Path, name: str) -> None:
+    shutil.copy(folder / name, folder.parent.parent / "outside")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["../../outside"] = manifest["files"][name]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("harm", [link, climb])
+@pytest.mark.parametrize("name", ["state.json", "tensors.json", "__0_0.distcp"])
+def test_files_of_a_checkpoint_lie_in_its_folder(harm: Any, name: str, tmp_path: Path, caplog: Any) -> None:
+    broken_off(tmp_path)
+    harm(tmp_path / "checkpoints/step-000006", name)
+    loop(tmp_path).fit()
+    assert "is no file of the folder itself) and is passed over" in caplog.text
 
 
 def test_the_optimizer_is_part_of_it_and_supports_are_not(tmp_path: Path) -> None:

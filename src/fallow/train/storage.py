@@ -2,24 +2,21 @@
 
 import errno
 import json
-import pickle
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from enum import EnumMeta
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
-from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from fallow.errors import UserError
 from fallow.files import file_sha256, folder_aside, write_json, write_text
 from fallow.train.distributed import Mesh
+from fallow.train.tensor_index import INDEX, PICKLED_INDEX, BadIndexError, IndexWriter, TensorReader, described
 
 MANIFEST = "manifest.json"
 Tensors = dict[str, torch.Tensor]
@@ -57,20 +54,30 @@ def write_folder(path: Path, tensors: Tensors, files: dict[str, Any], mesh: Mesh
 
 
 def damage(path: Path, mesh: Mesh) -> str:
-    """What is wrong with a folder, the same answer on every process; empty when it is whole."""
+    """What is wrong with a folder, the same answer on every process; empty when it is whole.
+
+    Raises:
+        UserError: an earlier version wrote it, whose index is a pickle.
+    """
     expected: dict[str, Any] = {}
     problem = ""
     try:
-        expected = dict(json.loads((path / MANIFEST).read_text(encoding="utf-8"))["files"])
+        expected = _listed(path)
     except FileNotFoundError:
         problem = f"{MANIFEST} is missing"
-    except (ValueError, KeyError, TypeError, OSError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError):
         problem = f"{MANIFEST} cannot be read"
+    if PICKLED_INDEX in expected:
+        raise UserError(
+            f"{path} was written by an earlier version of fallow. Its index is a pickle, which could run code and is "
+            "not opened. Finish that run with that version, or begin again with --restart"
+        )
+    if not problem and INDEX not in expected:
+        problem = f"{INDEX} is missing"
     for name in sorted(expected)[mesh.rank :: mesh.world]:
-        problem = problem or _damage_of_file(path / name, expected[name])
-    if mesh.is_main and not problem:
-        problem = _damage_of_index(path)
-    return next((text for text in mesh.gather(problem) if text), "")
+        problem = problem or _damage_of_file(path, name, expected[name])
+    problem = next((text for text in mesh.gather(problem) if text), "")
+    return problem or mesh.broadcast_object(_damage_of_index(path) if mesh.is_main else "")
 
 
 def read_json(path: Path) -> Any:
@@ -80,80 +87,29 @@ def read_json(path: Path) -> Any:
 
 def describe_tensors(path: Path) -> dict[str, tuple[torch.Size, torch.dtype]]:
     """Shape and type of each tensor in a folder."""
-    entries = SafeReader(path).read_metadata().state_dict_metadata
-    return {
-        name: (entry.size, entry.properties.dtype)
-        for name, entry in entries.items()
-        if isinstance(entry, TensorStorageMetadata)
-    }
+    entries = described(_reader(path).read_metadata())
+    return {name: (entry.size, entry.properties.dtype) for name, entry in entries.items()}
 
 
 def read_tensors(path: Path, tensors: Tensors, mesh: Mesh) -> None:
-    """Fill `tensors` in place from a folder, also one that another number of processes wrote."""
-    with _quiet():
-        load(tensors, storage_reader=SafeReader(path), no_dist=mesh.world == 1)
+    """Fill `tensors` in place from a folder, also one that another number of processes wrote.
+
+    Raises:
+        UserError: one of them is not there, has another shape, or is stored as something else.
+    """
+    try:
+        with _quiet():
+            load(tensors, storage_reader=_reader(path), no_dist=mesh.world == 1)
+    except (Exception, CheckpointException) as error:  # whatever a file can be that has the right checksum
+        raise UserError(
+            f"{path} is damaged ({_reason(error)}). Remove it, and the same command goes on from the checkpoint before "
+            "it, or begins again"
+        ) from error
 
 
 def size_on_disk(path: Path) -> int:
     """Bytes of all files in a folder."""
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-
-
-class SafeReader(FileSystemReader):
-    """A reader that builds nothing but descriptions of tensors from the index file, which torch stores as a pickle."""
-
-    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
-        """The index, refused when it names any other class or function."""
-        with Path(self._get_metadata_path(kwargs.get("rank"))).open("rb") as file:
-            metadata: Metadata = _IndexUnpickler(file).load()
-        if metadata.storage_meta is not None:
-            metadata.storage_meta.load_id = self.load_id
-        return metadata
-
-
-class _IndexUnpickler(pickle.Unpickler):
-    _ALLOWED = frozenset(
-        {
-            ("torch", "Size"),
-            ("torch.serialization", "_get_layout"),
-            ("torch.distributed.checkpoint.filesystem", "_StorageInfo"),
-            ("pathlib", "Path"),
-            ("pathlib", "PosixPath"),
-            ("pathlib", "WindowsPath"),
-            ("pathlib._local", "PosixPath"),
-            ("collections", "OrderedDict"),
-        }
-    )
-    # By name: the module itself holds `os` too, and a pickle may ask for `os.system` of it.
-    _DESCRIPTIONS = frozenset(
-        {
-            "BytesStorageMetadata",
-            "ChunkStorageMetadata",
-            "Metadata",
-            "MetadataIndex",
-            "StorageMeta",
-            "TensorProperties",
-            "TensorStorageMetadata",
-            "_MEM_FORMAT_ENCODING",
-        }
-    )
-
-    def find_class(self, module: str, name: str) -> Any:
-        is_description = module == "torch.distributed.checkpoint.metadata" and name in self._DESCRIPTIONS
-        if (module, name) in self._ALLOWED or is_description:
-            return super().find_class(module, name)
-        if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype | torch.layout):
-            return getattr(torch, name)
-        if (module, name) == ("builtins", "getattr"):
-            return _member
-        raise pickle.UnpicklingError(f"the index names {module}.{name}, which is not part of a checkpoint")
-
-
-def _member(kind: Any, name: str) -> Any:
-    """Of an enumeration alone: Python 3.11.0 to 3.11.3 write its members as getattr(kind, name)."""
-    if isinstance(kind, EnumMeta):
-        return kind[name]
-    raise pickle.UnpicklingError(f"the index names {name} of {kind}, which is not part of a checkpoint")
 
 
 def _together(mesh: Mesh, action: Callable[[], None], *, main_only: bool = False) -> None:
@@ -184,7 +140,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _write_tensors(partial: Path, tensors: Tensors, mesh: Mesh) -> None:
-    writer = FileSystemWriter(partial, single_file_per_rank=True, sync_files=True, thread_count=1)
+    writer = IndexWriter(partial, single_file_per_rank=True, sync_files=True, thread_count=1)
     with _quiet():
         save(dict(tensors), storage_writer=writer, no_dist=mesh.world == 1)
 
@@ -201,17 +157,30 @@ def _sums(partial: Path, mesh: Mesh) -> dict[str, Any]:
     return {name: {"bytes": (partial / name).stat().st_size, "sha256": file_sha256(partial / name)} for name in mine}
 
 
+def _listed(path: Path) -> dict[str, Any]:
+    """Size and checksum of each file, as the manifest says."""
+    return dict(json.loads((path / MANIFEST).read_text(encoding="utf-8"))["files"].items())
+
+
+def _reader(path: Path) -> TensorReader:
+    return TensorReader(path, {name: entry["bytes"] for name, entry in _listed(path).items()})
+
+
 def _damage_of_index(path: Path) -> str:
     try:
-        SafeReader(path).read_metadata()
-    except Exception as error:  # a pickle can fail in any way
+        _reader(path).read_metadata()
+    except BadIndexError as error:
         return str(error)
     return ""
 
 
-def _damage_of_file(path: Path, expected: Any) -> str:
+def _damage_of_file(folder: Path, name: str, expected: Any) -> str:
+    """Whether a file is the one that the manifest lists: of this very folder, and no link out of it."""
+    path = folder / name
     if not (isinstance(expected, dict) and {"bytes", "sha256"} <= expected.keys()):
         return f"{MANIFEST} says nothing about {path.name}"
+    if name != path.name or path.is_symlink():
+        return f"{name} is no file of the folder itself"
     if not path.is_file():
         return f"{path.name} is missing"
     if path.stat().st_size != expected["bytes"]:
