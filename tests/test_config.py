@@ -139,7 +139,7 @@ REFUSED = {
     ),
     "parts: [{name: x, betas: [0.9]}]": "parts.0.betas (line 1) holds 1 values, but it must hold 2.",
     "parts: [{name: x, betas: [0.9, .nan]}]": "parts.0.betas.1 is nan, but it must be a finite number.",
-    "title: a\ntitle: b": "key title is given twice (line 1). Remove one of them.",
+    "title: a\ntitle: b": "key title is given twice (line 2). Remove one of them.",
 }
 
 

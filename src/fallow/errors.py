@@ -45,3 +45,26 @@ def unknown(kind: str, name: str, options: Iterable[str]) -> UserError:
     close = nearest(name, names)
     hint = f'Did you mean "{close}"?' if close else f"Known: {', '.join(names)}."
     return UserError(f'unknown {kind} "{name}". {hint}')
+
+
+def plain_text(text: str, name: str) -> str:
+    r"""A text that every file and every call of the system can hold: UTF-8, without the character NUL.
+
+    Raises:
+        UserError: names what the text is of.
+
+    >>> plain_text("a\0b", "output")
+    Traceback (most recent call last):
+        ...
+    fallow.errors.UserError: output is "a\x00b", which holds the character NUL. Remove it.
+    """
+    if "\0" in text:
+        raise UserError(
+            f'{name} is "{text.replace(chr(0), chr(92) + "x00")}", which holds the character NUL. Remove it.'
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        shown = text.encode("utf-8", "backslashreplace").decode()
+        raise UserError(f'{name} is "{shown}", which is not UTF-8 text. Use another name.') from None
+    return text

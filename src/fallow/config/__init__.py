@@ -1,5 +1,6 @@
 """Settings: frozen dataclasses written as YAML, strictly read, changed by dotted keys, dumped in one canonical form."""
 
+from fallow.config.bounds import MOST, Natural, Positive, Within, check_bounds
 from fallow.config.choices import Choices
 from fallow.config.decode import Words, check, from_dict, load
 from fallow.config.describe import Leaf, leaves, type_name
@@ -11,12 +12,17 @@ from fallow.config.overrides import Override, apply_overrides, parse_flags
 from fallow.config.schema import json_schema
 
 __all__ = [
+    "MOST",
     "Choices",
     "Leaf",
+    "Natural",
     "Override",
+    "Positive",
+    "Within",
     "Words",
     "apply_overrides",
     "check",
+    "check_bounds",
     "difference",
     "dump",
     "field_docs",

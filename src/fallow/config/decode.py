@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -10,12 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fallow.config.bounds import MOST, bounds_of
 from fallow.config.choices import Choices, choices_of
-from fallow.config.document import Located, kind_of, parse, read
+from fallow.config.document import Located, is_number, kind_of, parse, read
 from fallow.config.fields import field_docs, hints_of
-from fallow.errors import UserError, nearest, unknown
+from fallow.errors import UserError, nearest, plain_text, unknown
 
 T = TypeVar("T")
+
+_LONGEST = 10_000
+"""Entries of a list or a mapping of settings."""
+
+_LARGEST = sys.float_info.max
 
 
 class Words(tuple[str, ...]):
@@ -91,7 +98,10 @@ def decode(annotation: Any, value: Any, place: Place) -> Any:
         return _choice(choices, value, place)
     origin = typing.get_origin(annotation)
     if origin is typing.Annotated:
-        return decode(annotation.__origin__, value, place)
+        decoded = decode(annotation.__origin__, value, place)
+        if bounds := bounds_of(annotation):
+            bounds.check(str(place), decoded)
+        return decoded
     if origin is tuple:
         return _tuple(typing.get_args(annotation), value, place)
     if isinstance(value, Words):
@@ -207,6 +217,8 @@ def _tuple(args: tuple[Any, ...], value: Any, place: Place) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
         hint = "" if value is None or isinstance(value, Mapping) else f" Write [{value}]."
         raise UserError(f"{place} is {kind_of(value)}, but it must be a list.{hint}")
+    if len(value) > _LONGEST:
+        raise UserError(f"{place} holds {len(value):,} values, but a list has at most {_LONGEST:,}.")
     if len(args) == 2 and args[1] is Ellipsis:
         args = (args[0],) * len(value)
     if len(args) != len(value):
@@ -218,6 +230,8 @@ def _tuple(args: tuple[Any, ...], value: Any, place: Place) -> tuple[Any, ...]:
 def _dict(args: tuple[Any, ...], value: Any, place: Place) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise UserError(f"{place} is {kind_of(value)}, but it must be keys and values.")
+    if len(value) > _LONGEST:
+        raise UserError(f"{place} holds {len(value):,} keys, but at most {_LONGEST:,} make sense.")
     item_type = args[1] if args else Any
     return {str(key): decode(item_type, item, place.at(key, value)) for key, item in value.items()}
 
@@ -258,17 +272,19 @@ def _scalar(annotation: Any, value: Any, place: Place) -> Any:
     if annotation is bool and isinstance(value, bool):
         return value
     if annotation is int and number and math.isfinite(value) and value == int(value):
+        if not -MOST <= value <= MOST:
+            raise UserError(f"{place} is {kind_of(value)}, but the largest whole number is {MOST:,}.")
         return int(value)
     if annotation is float and number:
-        if not math.isfinite(value):
+        if not -_LARGEST <= value <= _LARGEST:
             raise UserError(f"{place} is {value}, but it must be a finite number.")
         return float(value)
     if annotation in (str, Path) and isinstance(value, str):
-        return annotation(value)
+        return annotation(plain_text(value, str(place)))
     hint = ""
     if annotation is str and (number or isinstance(value, bool)):
         hint = f' Put it in quotes: "{value}".'
-    elif annotation in (int, float) and isinstance(value, str) and isinstance(parse(value or "''"), int | float):
+    elif annotation in (int, float) and isinstance(value, str) and is_number(value):
         hint = " Write it without quotes."
     raise UserError(f"{place} is {kind_of(value)}, but it must be {_NOUNS[annotation]}.{hint}")
 

@@ -1,4 +1,8 @@
-"""YAML text <-> plain mappings: numbers as people write them, line numbers kept, repeated keys refused."""
+"""YAML text <-> plain mappings: numbers as people write them, line numbers kept, repeated keys refused.
+
+A text is bounded before anything is made of it: in its length, its depth, and the values that it holds once every alias
+is written out. What it may hold are keys and values, lists, text, numbers, true, false and null.
+"""
 
 import re
 from pathlib import Path
@@ -6,7 +10,16 @@ from typing import Any, ClassVar
 
 import yaml
 
-from fallow.errors import UserError
+from fallow.errors import UserError, first_line
+
+MOST_VALUES = 100_000
+"""Keys and values of a text, every alias written out."""
+
+_MOST_CHARACTERS = 10_000_000
+_DEEPEST = 100
+_DIGITS = 400
+_SHOWN = 120
+"""Characters of a text that a message repeats."""
 
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C parser is ten times faster where it was built
 
@@ -41,7 +54,10 @@ for _name, _pattern, _first in _SCALARS:
 
 
 def _int(loader: Any, node: Any) -> int:
-    return int(loader.construct_scalar(node).replace("_", ""))
+    text = loader.construct_scalar(node).replace("_", "")
+    if len(text) > _DIGITS:
+        raise ValueError(f"a number of {len(text):,} digits in line {node.start_mark.line + 1}")
+    return int(text)
 
 
 def _float(loader: Any, node: Any) -> float:
@@ -50,10 +66,13 @@ def _float(loader: Any, node: Any) -> float:
 
 
 def _mapping(loader: Any, node: Any) -> Located:
-    own = [key.value for key, _ in node.value if key.tag != _TAG + "merge"]
+    seen = set()
     for key, _ in node.value:
-        if own.count(key.value) > 1:
+        if key.tag == _TAG + "merge":
+            continue
+        if key.value in seen:
             raise UserError(f"key {key.value} is given twice (line {key.start_mark.line + 1}). Remove one of them.")
+        seen.add(key.value)
     loader.flatten_mapping(node)
     result = Located()
     for key, value in node.value:
@@ -74,8 +93,16 @@ def parse(text: str, source: str = "the text") -> Any:
     >>> parse("{rate: 1e-3, tokens: 2.5e9, switch: on}")
     {'rate': 0.001, 'tokens': 2500000000.0, 'switch': 'on'}
     """
+    if len(text) > _MOST_CHARACTERS:
+        raise UserError(f"{source} has {len(text):,} characters, but at most {_MOST_CHARACTERS:,} are read.")
+    loader = _Loader(text)
     try:
-        return yaml.load(text, Loader=_Loader)
+        _check_depth(text, source)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _count(node, source, {})
+        return loader.construct_document(node)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         line = f" (line {mark.line + 1})" if mark else ""
@@ -84,7 +111,76 @@ def parse(text: str, source: str = "the text") -> Any:
     except UserError:
         raise
     except (ValueError, RecursionError) as error:  # a tag that lies about its value; a number or a nesting without end
-        raise UserError(f"{source} is not valid YAML: {error}.") from None
+        raise UserError(f"{source} is not valid YAML: {first_line(error)}.") from None
+    finally:
+        loader.dispose()
+
+
+def _check_depth(text: str, source: str) -> None:
+    """Refuse a text of many levels before the parser meets it, which calls itself at each of them."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _DEEPEST:
+                line = event.start_mark.line + 1 if event.start_mark else 1
+                raise _invalid(source, line, f"it is more than {_DEEPEST} levels deep")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
+def _count(node: yaml.Node, source: str, known: dict[int, int]) -> int:
+    """The values of a node, those of its aliases each time they stand there; in time linear in the text.
+
+    Args:
+        node: of the graph that a text describes, in which an alias is an edge.
+        source: for messages.
+        known: values of the nodes counted so far by identity; 0 for those that are being counted.
+
+    Raises:
+        UserError: there are too many, a node holds itself, or its tag is none of ours.
+    """
+    line = node.start_mark.line + 1
+    if id(node) in known:
+        if not known[id(node)]:
+            raise _invalid(source, line, "an anchor stands in itself. Remove the alias inside it")
+        return known[id(node)]
+    _check_tag(node, source, line)
+    known[id(node)], total = 0, 1
+    parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+    for part in () if isinstance(node, yaml.ScalarNode) else parts:
+        total += _count(part, source, known)
+        if total > MOST_VALUES:
+            raise _invalid(source, line, f"with aliases written out it holds more than {MOST_VALUES:,} values")
+    known[id(node)] = total
+    return total
+
+
+def _check_tag(node: yaml.Node, source: str, line: int) -> None:
+    """Refuse a tag that is none of ours, or that lies about its value; and keys that are no plain values."""
+    kind = node.tag.removeprefix(_TAG)
+    shown = node.tag.replace(_TAG, "!!")
+    if isinstance(node, yaml.ScalarNode):
+        patterns = [pattern for name, pattern, _ in _SCALARS if name == kind]
+        if kind != "str" and not any(re.fullmatch(pattern, node.value) for pattern in patterns):
+            raise _invalid(source, line, f'"{_short(node.value)}" has the tag {shown}. Remove the tag')
+    elif kind != ("map" if isinstance(node, yaml.MappingNode) else "seq"):
+        raise _invalid(source, line, f"the tag {shown} means nothing here. Remove it")
+    if isinstance(node, yaml.MappingNode) and not all(isinstance(key, yaml.ScalarNode) for key, _ in node.value):
+        raise _invalid(source, line, "a key is no plain text")
+
+
+def _invalid(source: str, line: int, why: str) -> UserError:
+    return UserError(f"{source} is not valid YAML (line {line}): {why}.")
+
+
+def is_number(text: str) -> bool:
+    """Whether a text would be read as a number if it were not in quotes."""
+    return any(re.fullmatch(pattern, text) for name, pattern, _ in _SCALARS if name in ("int", "float"))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def read(path: str | Path) -> Located:
@@ -122,7 +218,7 @@ def kind_of(value: object) -> str:
         case int() | float():
             return f"the number {value}"
         case str():
-            return f'the text "{value}"'
+            return f'the text "{_short(value)}"'
         case list() | tuple():
             return "a list"
         case dict():

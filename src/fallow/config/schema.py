@@ -5,6 +5,7 @@ import types
 import typing
 from typing import Any
 
+from fallow.config.bounds import bounds_of
 from fallow.config.choices import choices_of
 from fallow.config.encode import to_dict
 from fallow.config.fields import field_docs, hints_of
@@ -50,7 +51,8 @@ def _schema(annotation: Any, definitions: dict[str, Schema]) -> Schema:
         }
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
-        return _schema(args[0], definitions)
+        bounds = bounds_of(annotation)
+        return _schema(args[0], definitions) | ({"minimum": bounds.least, "maximum": bounds.most} if bounds else {})
     if dataclasses.is_dataclass(annotation):
         return _reference(annotation, definitions)
     if origin is typing.Literal:

@@ -1,10 +1,12 @@
 """What to read and how: the data part of a recipe."""
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Literal
+from typing import Annotated, Literal
 
+from fallow.config import Natural, Within, check_bounds
 from fallow.errors import UserError, unknown
 
 EMBEDDED = ("embedded:stdlib", "embedded:reference")
@@ -83,7 +85,7 @@ class TextData:
     sources: tuple[TextSource, ...]
     """What to train on."""
 
-    context: int
+    context: Annotated[int, Within(2, 10_000_000)]
     """Length of a sequence in tokens. Longer sees further and costs more memory for each sequence."""
 
     valid: tuple[TextSource, ...] = ()
@@ -96,14 +98,14 @@ class TextData:
     def __post_init__(self) -> None:
         if not self.sources:
             raise UserError("sources is empty. Name at least one, for example path: embedded:stdlib.")
-        _check_context(self.context)
+        check_bounds(self)
         if not 0 <= self.valid_share < 1:
             raise UserError(f"valid_share is {self.valid_share}, but it must be at least 0 and below 1. 0.05 is usual.")
         if self.valid and self.valid_share:
             raise UserError("valid_share has no effect when valid names its own sources. Remove one of the two.")
         for group in (self.sources, self.valid):
             names = [source.name for source in group]
-            double = sorted({name for name in names if names.count(name) > 1})
+            double = sorted(name for name, times in Counter(names).items() if times > 1)
             if double:
                 raise UserError(f"two sources are named {double[0]}. Give each one a different domain.")
 
@@ -128,7 +130,7 @@ class PairData:
     test: str = ""
     """File to generate for; rows with the same context become one item with several references."""
 
-    context: int
+    context: Annotated[int, Within(2, 10_000_000)]
     """Largest length of a sequence in tokens: context, separator, target and end token."""
 
     overflow: Literal["error", "cut", "drop"] = "error"
@@ -154,7 +156,7 @@ class PairData:
     """Text that each context is put into, at {context}: a system prompt, marks of turns. What a tuned model is asked
     later must be written so, too. Empty: the context alone."""
 
-    max_pairs: int = 0
+    max_pairs: Natural = 0
     """Take at most this many training pairs, spread evenly over the file. 0 takes all."""
 
     def __post_init__(self) -> None:
@@ -166,9 +168,7 @@ class PairData:
         ):
             if getattr(self, key) not in options:
                 raise unknown(key, str(getattr(self, key)), options)
-        _check_context(self.context)
-        if self.max_pairs < 0:
-            raise UserError(f"max_pairs is {self.max_pairs}, but it must be at least 0 (0 takes all).")
+        check_bounds(self)
         if self.format == "embedded":
             for key in ("train", "valid", "test"):
                 if getattr(self, key):
@@ -222,17 +222,17 @@ class ClassificationData:
     """Files with labels to judge the finished model on. GLUE keeps the labels of its own test sets; without this, the
     validation files are taken."""
 
-    context: int
+    context: Annotated[int, Within(2, 10_000_000)]
     """Largest length of a sequence in tokens, marks included. 128 is usual."""
 
     overflow: Literal["error", "cut", "drop"] = "error"
     """What to do with an example that is longer than `context`: stop, cut the end of the longer text as GLUE's scripts
     do, or leave the example out. The report counts both."""
 
-    max_examples: int = 0
+    max_examples: Natural = 0
     """Take at most this many training examples, spread evenly over the files. 0 takes all."""
 
-    max_valid: int = 0
+    max_valid: Natural = 0
     """Look at no more than this many examples of each held-out set, spread evenly. 0 takes all, as GLUE does."""
 
     def __post_init__(self) -> None:
@@ -240,10 +240,7 @@ class ClassificationData:
             raise unknown("task", str(self.task), TASK_NAMES)
         if self.overflow not in ("error", "cut", "drop"):
             raise unknown("overflow", str(self.overflow), ("error", "cut", "drop"))
-        _check_context(self.context)
-        for key in ("max_examples", "max_valid"):
-            if getattr(self, key) < 0:
-                raise UserError(f"{key} is {getattr(self, key)}, but it must be at least 0 (0 takes all).")
+        check_bounds(self)
         if not self.train:
             raise UserError("train is empty, but a task needs a file to train on. Write train: [FILE].")
         if self.task != "mnli" and self.mismatched:
@@ -279,8 +276,3 @@ class TokenizerSettings:
             raise UserError(
                 f"tokenizer.vocab_size is {self.vocab_size}, but it must be 260 to 1000000 (256 bytes + specials)."
             )
-
-
-def _check_context(context: int) -> None:
-    if context < 2:
-        raise UserError(f"context is {context}, but it must be at least 2 tokens. 512 to 2048 is usual.")

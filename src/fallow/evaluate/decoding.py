@@ -2,11 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from fallow.config import Natural, Within, check_bounds
 from fallow.errors import UserError, unknown
 
 DECODER_NAMES = ("generate", "lora")
+
+_BEAMS = "every beam holds a text of its own and all that attention remembers of it"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,38 +25,29 @@ class Decoding:
     pipeline DSEE and SPDF follow: n-grams are banned in the generated text only and before the softmax, a text ends at
     the end token or a blank line, and beams that end leave their place empty for a step."""
 
-    num_beams: int = 1
+    num_beams: Annotated[int, Within(1, 1000, _BEAMS)] = 1
     """Beams kept at each position. 1 is greedy search; the papers on data-to-text use 10. Time grows in proportion."""
 
-    max_new_tokens: int = 64
+    max_new_tokens: Annotated[int, Within(1, 1_000_000)] = 64
     """Most tokens generated after the context, the end token included."""
 
     length_penalty: float = 1.0
     """A beam's log-probability is divided by (generated length) ** length_penalty: below 1 prefers shorter texts."""
 
-    no_repeat_ngram_size: int = 0
+    no_repeat_ngram_size: Natural = 0
     """No n-gram of this many tokens occurs twice, in context and text together (generate) or in the text (lora). 0
     allows all."""
 
-    batch_size: int = 16
+    batch_size: Annotated[int, Within(1, 1_000_000)] = 16
     """Contexts decoded together. Changes speed and memory only."""
 
-    max_contexts: int = 0
+    max_contexts: Natural = 0
     """Decode only this many contexts, evenly spread over the data set; 0 decodes all. Reports say what share it was."""
 
     def __post_init__(self) -> None:
         if self.decoder not in DECODER_NAMES:
             raise unknown("decoder", str(self.decoder), DECODER_NAMES)
-        for key, lowest in (
-            ("num_beams", 1),
-            ("max_new_tokens", 1),
-            ("no_repeat_ngram_size", 0),
-            ("batch_size", 1),
-            ("max_contexts", 0),
-        ):
-            value = getattr(self, key)
-            if value < lowest:
-                raise UserError(f"{key} is {value}, but it must be at least {lowest}")
+        check_bounds(self)
         if not math.isfinite(self.length_penalty):
             raise UserError(
                 f"length_penalty is {self.length_penalty}, but it must be a finite number, usually 0.8 to 1.2"

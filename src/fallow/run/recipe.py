@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
-from fallow.config import Override, apply_overrides, from_dict, to_dict
+from fallow.config import Natural, Override, apply_overrides, check_bounds, from_dict, to_dict
 from fallow.data.identity import data_paths
 from fallow.data.proportions import check_references
 from fallow.data.settings import ClassificationData, Data, PairData, TextData, TokenizerSettings
@@ -22,6 +22,8 @@ __all__ = ["ModelSource", "Recipe", "Stage", "load"]
 _IDENTITY_LEAVES_OUT = ("description", "notes", "output", "root", "device", "trackers")
 _STAGE_IDENTITY_LEAVES_OUT = ("label", "checkpoint", "evaluate")
 
+
+_MOST_STAGES = 256
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 
@@ -39,7 +41,7 @@ class Recipe:
     notes: tuple[str, ...] = ()
     """Remarks that the report repeats under its table: how rates were chosen, what to keep in mind."""
 
-    seed: int = 0
+    seed: Natural = 0
     """Seed of every stage that gives none of its own."""
 
     output: str = ""
@@ -69,8 +71,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if not re.fullmatch(_NAME, self.name):
             raise UserError(f'name is "{self.name}", but it must hold letters, digits, ., - and _ only.')
-        if self.seed < 0:
-            raise UserError(f"seed is {self.seed}, but it must be at least 0.")
+        check_bounds(self)
         if not self.output:
             object.__setattr__(self, "output", f"runs/{self.name}")
         if not self.datasets:
@@ -80,6 +81,11 @@ class Recipe:
                 raise UserError(f'datasets holds "{name}", but a name must hold letters, digits, ., - and _ only.')
         if not self.stages:
             raise UserError("stages is empty, but a recipe runs at least one.")
+        if len(self.stages) > _MOST_STAGES:
+            raise UserError(
+                f"stages holds {len(self.stages):,} stages, but a recipe runs at most {_MOST_STAGES}. Cut it into "
+                "several: a stage can begin with the folder of another recipe's model (model.path)."
+            )
         seeded = (replace(s, seed=self.seed) if s.seed == INHERIT else s for s in self.stages)
         object.__setattr__(self, "stages", tuple(seeded))
         for index, stage in enumerate(self.stages):

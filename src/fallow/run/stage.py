@@ -2,12 +2,13 @@
 
 import dataclasses
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from fallow.config import Choices, apply_overrides, flatten, from_dict, to_dict
+from fallow.config import Choices, Within, apply_overrides, check_bounds, flatten, from_dict, to_dict
 from fallow.errors import UserError, nearest, unknown
 from fallow.evaluate.evaluation import Evaluation
 from fallow.linear.paths import PATHS
@@ -140,7 +141,7 @@ class Stage:
     label_smoothing: float = 0.0
     """Share of the target spread evenly over the vocabulary. LoRA's E2E and WebNLG settings use 0.1."""
 
-    seed: int = INHERIT
+    seed: Annotated[int, Within(INHERIT)] = INHERIT
     """Seed of initial weights, supports, dropout and the order of the data. -1: the recipe's seed."""
 
     grid: dict[str, tuple[Any, ...]] = field(default_factory=dict)
@@ -154,8 +155,7 @@ class Stage:
                 "and be neither a number nor all, data or tokenizer, which mean something else. Did you mean "
                 f"{re.sub('[^A-Za-z0-9_-]+', '-', self.name).strip('-_') or 'pretrain'}-1?"
             )
-        if self.seed < INHERIT:
-            raise UserError(f"seed is {self.seed}, but it must be at least 0 (or -1 for the recipe's seed).")
+        check_bounds(self)
         if self.path not in (AUTO, MEASURE, *PATHS):
             raise unknown("path", self.path, (AUTO, MEASURE, *PATHS))
         if self.path != AUTO and self.method.name == "dense":
@@ -226,10 +226,14 @@ class Stage:
                 raise UserError(f"grid: unknown key {key}. {hint}")
             if len(values) < 2:
                 raise UserError(f"grid.{key} holds {len(values)} values, but a grid compares two or more.")
+        if (num := math.prod(map(len, self.grid.values()))) > _MOST_TRIALS:
+            raise UserError(f"grid has {num:,} combinations, but at most {_MOST_TRIALS:,} are trained. Leave some out.")
         for combination in itertools.product(*self.grid.values()):
             chosen = dict(zip(self.grid, combination, strict=True))
             yield chosen, from_dict(Stage, apply_overrides(plain, chosen.items()), prefix="grid")
 
+
+_MOST_TRIALS = 1000
 
 _OF_TRAINING = (
     "optimizer", "schedule", "validation", "mixture", "checkpoint", "activations", "label_smoothing", "grid",

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from fallow.config import Natural, Positive, Within, check_bounds
 from fallow.errors import UserError, unknown
 from fallow.train.optimizers.settings import Optimizer
 
 _KINDS = ("cosine", "linear", "constant")
-_ENDLESS = float("inf")
 _PAPER = 500
 """Sequences of each domain in the released validation set of Sheared LLaMA."""
 
@@ -26,21 +26,19 @@ class Duration:
     5
     """
 
-    tokens: int = 0
+    tokens: Annotated[int, Within(0, 10**18)] = 0
     """Tokens, over all processes. Counted as the mean number in a batch, so that the number of steps is known before
     the first one; exact for packed text."""
 
-    steps: int = 0
+    steps: Annotated[int, Within(0, 10**12)] = 0
     """Updates of the optimizer."""
 
-    epochs: float = 0.0
+    epochs: Annotated[float, Within(0, 10**9)] = 0.0
     """Passes over all training sequences; may be a part of one."""
 
     def __post_init__(self) -> None:
         given = {"tokens": self.tokens, "steps": self.steps, "epochs": self.epochs}
-        for name, value in given.items():
-            if not 0 <= value < _ENDLESS:
-                raise UserError(f"{name} is {value}, but it must be at least 0 and finite.")
+        check_bounds(self)
         several = [name for name, value in given.items() if value]
         if len(several) > 1:
             raise UserError(
@@ -67,14 +65,24 @@ class Duration:
         return math.ceil(exact - 1e-9)
 
 
+def largest_divisor(number: int, most: int) -> int:
+    """The largest divisor of a number that is at most this; in time of its square root.
+
+    >>> largest_divisor(96, 7), largest_divisor(97, 96)
+    (6, 1)
+    """
+    pairs = ((n, number // n) for n in range(1, math.isqrt(number) + 1) if number % n == 0)
+    return max(n for pair in pairs for n in pair if n <= most)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchSize:
     """How many sequences make one update, and how many of them are computed at once."""
 
-    sequences: int
+    sequences: Annotated[int, Within(1, 10**9)]
     """Sequences in one update, over all processes. Larger is smoother and needs a higher rate or more tokens."""
 
-    micro: int
+    micro: Annotated[int, Within(1, 10**9)]
     """Sequences in one forward and backward of one process. Changes memory and speed, not the result: the rest of the
     batch is accumulated."""
 
@@ -85,11 +93,9 @@ class BatchSize:
     def __post_init__(self) -> None:
         if self.reduce not in ("micro", "update"):
             raise UserError(f"reduce: {unknown('time', self.reduce, ('micro', 'update'))}")
-        for name, value in (("sequences", self.sequences), ("micro", self.micro)):
-            if value < 1:
-                raise UserError(f"{name} is {value}, but it must be at least 1.")
+        check_bounds(self)
         if self.sequences % self.micro:
-            nearest = max(n for n in range(1, self.micro + 1) if self.sequences % n == 0)
+            nearest = largest_divisor(self.sequences, self.micro)
             raise UserError(
                 f"micro is {self.micro}, but it must divide sequences = {self.sequences}. Did you mean {nearest}?"
             )
@@ -108,7 +114,7 @@ class BatchSize:
             )
         share = self.sequences // world
         if share % min(self.micro, share):
-            nearest = max(n for n in range(1, self.micro + 1) if share % n == 0)
+            nearest = largest_divisor(share, self.micro)
             raise UserError(
                 f"batch.micro is {self.micro}, but each of {world} processes has {share} sequences of the batch, which "
                 f"it does not divide. Did you mean batch.micro {nearest}?"
@@ -189,10 +195,10 @@ class Validation:
     """What makes a validation the best, for `keep`, `patience` and grids: the lowest loss, or the highest score of a
     classification task (accuracy, Matthews correlation and so on)."""
 
-    patience: int = 0
+    patience: Natural = 0
     """Stop after this many validations in a row without a new best one. 0 for never."""
 
-    max_batches: int = 0
+    max_batches: Natural = 0
     """Use at most this many batches of each held-out set. 0 for all, or what `sequences` says."""
 
     sequences: int | Literal["paper"] = 0
@@ -210,10 +216,9 @@ class Validation:
             raise UserError(f"by: {unknown('choice', self.by, ('loss', 'score'))}")
         if isinstance(self.sequences, str) and self.sequences != "paper":
             raise UserError(f"sequences: {unknown('choice', self.sequences, ('paper',))}")
-        counts = (("patience", self.patience), ("max_batches", self.max_batches), ("sequences", self.num_sequences))
-        for name, value in counts:
-            if value < 0:
-                raise UserError(f"{name} is {value}, but it must be at least 0.")
+        check_bounds(self)
+        if self.num_sequences < 0:
+            raise UserError(f"sequences is {self.sequences}, but it must be at least 0.")
         if self.max_batches and self.sequences:
             raise UserError("max_batches and sequences both say how much is looked at. Remove one of them.")
         for name, asked in (("keep", self.keep == "best"), ("patience", self.patience > 0)):
@@ -248,12 +253,11 @@ class Checkpointing:
     every: Duration = Duration()
     """Interval; all 0 for at the end only (and when a signal asks to stop)."""
 
-    keep: int = 2
+    keep: Positive = 2
     """How many checkpoints stay. Two, so that one is left should the newest be damaged."""
 
     def __post_init__(self) -> None:
-        if self.keep < 1:
-            raise UserError(f"keep is {self.keep}, but it must be at least 1.")
+        check_bounds(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

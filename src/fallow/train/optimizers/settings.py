@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from fallow.config import Positive, check_bounds
 from fallow.errors import UserError, unknown
 
 SMALL = 4096
@@ -173,10 +174,10 @@ class GaLore(Optimizer):
 
     name: ClassVar[str] = "galore"
 
-    rank: int
+    rank: Positive
     """Width of the subspace, a quarter to a half of the model's in the paper. More costs memory and learns faster."""
 
-    every: int = 200
+    every: Positive = 200
     """Updates until the subspace is taken from the gradient anew: 200 in the paper, 500 at 7B. An SVD of every target
     matrix each time."""
 
@@ -194,9 +195,7 @@ class GaLore(Optimizer):
     def __post_init__(self) -> None:
         """Check the ranges."""
         Optimizer.__post_init__(self)
-        for name, value in (("rank", self.rank), ("every", self.every)):
-            if value < 1:
-                raise UserError(f"{name} is {value}, but it must be at least 1.")
+        check_bounds(self)
         if not 0 < self.scale < _ENDLESS:
             raise UserError(f"scale is {self.scale}, but it must be above 0. The paper uses 0.25.")
 
