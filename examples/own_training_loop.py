@@ -11,6 +11,8 @@ from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import fallow
+from fallow.train import Optimizer
+from fallow.train.optimizers import groups_of
 
 STEPS, BATCH, CONTEXT, RATE = 60, 8, 64, 2e-3
 
@@ -34,12 +36,7 @@ def main() -> None:
     fallow.convert(model, method, seed=0)  # call 1
 
     # Any optimizer does. SuPar wants a higher rate for the sparse values; biases and norms are not decayed.
-    scales, decayed = method.rate_scales(model), method.decayed(model)
-    groups = [
-        {"params": [p], "lr": RATE * scales.get(name, 1.0), "weight_decay": 0.1 if name in decayed else 0.0}
-        for name, p in model.named_parameters()
-    ]
-    optimizer = torch.optim.AdamW(groups)
+    optimizer = torch.optim.AdamW(groups_of(model, method, Optimizer(lr=RATE, weight_decay=0.1)))
     stream = batches(torch.Generator().manual_seed(0))
     losses = []
     for step in range(1, STEPS + 1):
@@ -54,7 +51,7 @@ def main() -> None:
         losses.append(loss.item())
     print(f"loss {losses[0]:.3f} -> {losses[-1]:.3f} in {STEPS} steps")
 
-    fallow.merge(model)  # call 3: a stock GPT-2 again
+    model = fallow.merge(model)  # call 3: a stock GPT-2 again
     zeros = (model.transformer.h[0].mlp.c_fc.weight == 0).float().mean().item()
     print(f"after merging, {zeros:.2%} of the first feed-forward matrix is zero")
     assert losses[-1] < losses[0]

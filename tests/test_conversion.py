@@ -95,7 +95,7 @@ def test_merged_weights_are_trained_again_and_frozen_biases_stay_frozen() -> Non
     model.transformer.h[0].attn.c_attn.bias.requires_grad_(False)
     frozen = model.transformer.h[0].attn.c_attn.bias
     state = torch.random.get_rng_state()
-    fallow.merge(model)
+    model = fallow.merge(model)
     assert torch.equal(state, torch.random.get_rng_state())
     still = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
     assert still == ["transformer.h.0.attn.c_attn.bias"]

@@ -148,7 +148,7 @@ def test_a_plain_folder_with_a_missing_weight_is_refused(tmp_path: Path) -> None
 def test_the_model_saved_last_is_the_one_loaded(save: Callable[[Any, Path], None], tmp_path: Path) -> None:
     model = converted()
     fallow.save(model, tmp_path)
-    fallow.merge(model)
+    model = fallow.merge(model)
     with torch.no_grad():
         model.transformer.wte.weight.add_(1.0)
     save(model, tmp_path)

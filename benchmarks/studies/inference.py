@@ -44,7 +44,7 @@ def _model(size: str, name: str) -> Any:
     if name != "dense":
         fallow.convert(model, stage.method, path="factored" if name.endswith("factored") else "materialise")
         if name == "SLTrain, merged":
-            fallow.merge(model)
+            model = fallow.merge(model)
     return model
 
 

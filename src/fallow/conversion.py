@@ -22,7 +22,7 @@ from fallow.linear.remembered import measured
 from fallow.linear.reparam import Zeros
 from fallow.linear.timing import can_be_timed
 from fallow.methods import Method, method_of
-from fallow.methods.base import reparam_layers
+from fallow.methods.base import AttachesModules, KeepsUpdate, reparam_layers
 from fallow.random import Key
 from fallow.supports import Support
 
@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 
 _SPARSE = 0.01
 """Share of zeros from which a base counts as sparse; a few lie in any model."""
+
+_MERGED = "fallow_merged"
+"""Attribute of a model in whose place `merge` returned another one."""
 
 RECORD = "fallow_record"
 """Attribute of a converted model that holds its `Record`."""
@@ -219,7 +222,7 @@ def convert(
     kept, outside = f"method {method.name} keeps it", "not a target" if targets else "outside the blocks"
     left = tuple((name, kept if name in chosen else outside) for name in sites if name not in plan)
     left += tuple((name, f"{len(p)} matrices in one tensor") for name, p in model.named_parameters() if p.ndim == 3)
-    beside = method.attach(model, Key(seed))
+    beside = method.attach(model, Key(seed)) if isinstance(method, AttachesModules) else ""
     frozen = _freeze(model, method)
     if plan or beside:
         setattr(model, RECORD, Record(method, targets, seed, "" if path == MEASURE else path, frozen))
@@ -228,9 +231,11 @@ def convert(
 
 
 def merge(model: nn.Module, *, zeros: Zeros = "fill") -> nn.Module:
-    """Put stock layers back, in place, with the same outputs; returns the model.
+    """Put stock layers back, with the same outputs; returns the stock model, which is the one to use from then on.
 
-    A model that is not converted is returned as it is. What was sparse is an ordinary dense weight with zeros
+    It is the model itself, changed in place, unless the method makes another one: gates leave a smaller model, and the
+    object that was given is then without gates and of no further use. A model that is not converted is returned as it
+    is. What was sparse is an ordinary dense weight with zeros
     afterwards; it loads anywhere with `from_pretrained`.
 
     An update beside a base with zeros (a pruned model, or a sparse one that was tuned) fills them: the sum is dense,
@@ -244,6 +249,11 @@ def merge(model: nn.Module, *, zeros: Zeros = "fill") -> nn.Module:
     Raises:
         UserError: what the method trained is no part of the weights, such as a prefix; nothing is changed then.
     """
+    if getattr(model, _MERGED, False):
+        raise UserError(
+            "this model was merged into another one already. Use what fallow.merge returned, as in: model = "
+            "fallow.merge(model)"
+        )
     record: Record | None = getattr(model, RECORD, None)
     refuse_merging(model)
     if (filled := filling(model)).entries:
@@ -260,14 +270,18 @@ def merge(model: nn.Module, *, zeros: Zeros = "fill") -> nn.Module:
         if getattr(model, HEADS, None) is None:
             for name in _INSTEAD:
                 vars(model).pop(name, None)
-        record.method.detach(model)
+        if isinstance(record.method, AttachesModules):
+            stock = record.method.detach(model)
+            if stock is not model:
+                setattr(model, _MERGED, True)
+            return stock
     return model
 
 
 def can_merge(model: nn.Module) -> bool:
     """Whether there is a stock model with the same outputs: what was trained is part of its weights."""
     record: Record | None = getattr(model, RECORD, None)
-    return record is None or record.method.merges
+    return record is None or not isinstance(record.method, AttachesModules) or record.method.mergeable
 
 
 def refuse_merging(model: nn.Module) -> None:
@@ -373,7 +387,7 @@ def adopt(model: nn.Module, method: Method, *, targets: Sequence[str] = (), seed
     """
     record: Record | None = getattr(model, RECORD, None)
     layers = reparam_layers(model)
-    if record is None or not method.goes_on:
+    if record is None or not isinstance(method, KeepsUpdate):
         return False
     stock = linear_sites(model)
     sites = {
@@ -448,7 +462,7 @@ def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
 def _freeze(model: nn.Module, method: Method) -> tuple[str, ...]:
     """Take the gradient from what the method does not train; returns the names of what had one."""
     parameters = dict(model.named_parameters())
-    trained = method.trained(parameters)
+    trained = method.trainable(parameters)
     if not trained and parameters:
         raise UserError(
             f"method {method.name} would train nothing of this {type(model).__name__}: it has no such parameters"

@@ -60,7 +60,7 @@ def test_only_factors_are_trained_and_the_rest_stays_to_the_bit(family: str) -> 
     layers = list(reparam_layers(model))
     train(model)
     assert all(p.grad is None for p in model.parameters() if not p.requires_grad)
-    fallow.merge(model)
+    model = fallow.merge(model)
     assert all(p.requires_grad for p in model.parameters())
     after = model.state_dict()
     changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
@@ -106,7 +106,7 @@ def test_the_head_of_a_task_is_trained_and_the_pooler_is_not() -> None:
     config = tiny("bert").config
     model = transformers.BertForSequenceClassification(config)
     for method, settings in (("lora", {"rank": 2}), ("bitfit", {}), ("top", {"blocks": 1})):
-        fallow.merge(model)
+        model = fallow.merge(model)
         for parameter in model.parameters():
             parameter.requires_grad_(True)
         fallow.convert(model, method, **settings)

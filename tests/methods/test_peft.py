@@ -16,6 +16,8 @@ from fallow.evaluate.decoding import Decoding
 from fallow.evaluate.prompts import positions_of
 from fallow.hf.export import export
 from fallow.methods import method_of
+from fallow.train import Optimizer
+from fallow.train.optimizers import groups_of
 from fallow.train.recompute import recompute_activations
 from tests.conformance.families import CONFIGS, tiny, tokens
 
@@ -57,7 +59,7 @@ def test_stock_peft_gives_the_same_from_the_folder(family: str, kind: str, tmp_p
     assert (expected - logits(tiny(family))).abs().max() > 1e-3
     with torch.no_grad():
         torch.testing.assert_close(logits(model), expected)  # with a cache, as without
-    method_of("peft", **SETTINGS[kind]).write(model, tmp_path)
+    method_of("peft", **SETTINGS[kind]).write_extra_files(model, tmp_path)
     loaded = peft.PeftModel.from_pretrained(tiny(family), tmp_path / "adapter").eval()
     torch.testing.assert_close(logits(loaded), expected, rtol=0, atol=1e-6)
     if loaded.config.model_type not in ("bert", "roberta"):
@@ -73,7 +75,7 @@ def test_stock_peft_gives_the_same_from_the_folder(family: str, kind: str, tmp_p
         assert dict(model.named_parameters()).keys() == names and all(p.requires_grad for p in model.parameters())
     else:
         with pytest.raises(UserError, match="is no part of the weights and cannot be merged"):
-            fallow.merge(model)
+            model = fallow.merge(model)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
@@ -119,8 +121,10 @@ def test_only_what_is_beside_the_model_is_trained_and_counted() -> None:
     classifier = tuned("bert classifier", "ia3")
     trained = [name for name, p in classifier.named_parameters() if p.requires_grad]
     assert {name.split(".")[0] for name in trained if "ia3" not in name} == {"classifier"}
-    decayed = method_of("peft", kind="ia3").decayed(classifier)
-    assert "classifier.weight" in decayed and not any("ia3" in name for name in decayed)
+    groups = groups_of(classifier, method_of("peft", kind="ia3"), Optimizer(lr=1e-3, weight_decay=0.1))
+    decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    by_name = {name: decays[id(p)] for name, p in classifier.named_parameters() if p.requires_grad}
+    assert by_name["classifier.weight"] == 0.1 and not any(x for name, x in by_name.items() if "ia3" in name)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])

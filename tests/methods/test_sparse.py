@@ -31,10 +31,10 @@ def test_supar_scales_fresh_weights_and_rates() -> None:
         torch.testing.assert_close(reparam_layers(scaled)[name].values, 2.0 * layer.values)
         assert torch.equal(reparam_layers(tuned)[name].values, layer.values)
     method = method_of("sparse", sparsity=0.75, parametrization="supar")
-    rates = method.rate_scales(scaled)
+    rates = method.param_overrides(scaled)
     assert set(rates) == {f"{name}.values" for name in reparam_layers(scaled)}
-    assert all(rate == pytest.approx(4.0) for rate in rates.values())
-    assert not method_of("sparse", sparsity=0.75).rate_scales(plain)
+    assert all(rate.lr_multiplier == pytest.approx(4.0) for rate in rates.values())
+    assert not method_of("sparse", sparsity=0.75).param_overrides(plain)
 
 
 def test_supar_keeps_the_size_of_outputs_whatever_the_sparsity() -> None:
@@ -58,7 +58,7 @@ def test_missing_weights_wake_up_at_zero_or_normal(revive: str) -> None:
     model = tiny("gpt2")
     fallow.convert(model, "sparse", sparsity=0.75, revive=revive)
     layers = list(reparam_layers(model))
-    fallow.merge(model)
+    model = fallow.merge(model)
     before = {name: model.get_submodule(name).weight.detach().clone() for name in layers}
     assert wake(model, layers, revive, seed=0) == sum(int((weight == 0).sum()) for weight in before.values())
     for name, weight in before.items():

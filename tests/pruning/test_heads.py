@@ -47,7 +47,7 @@ def test_a_cut_model_computes_what_the_whole_one_does_without_these_heads(family
         assert layer.low_rank_a.shape[1] == layer.in_features, name
         assert layer.effective_weight().shape == layer.site.shape
     ours = model(input_ids=tokens()).logits
-    fallow.merge(model)
+    model = fallow.merge(model)
     torch.testing.assert_close(model(input_ids=tokens()).logits, ours, rtol=0, atol=1e-12)
 
 
@@ -91,7 +91,7 @@ def test_operations_fall_with_the_heads() -> None:
         model = tuned(family, "lora").float()
         model.set_attn_implementation("eager")
         prune(model, Heads(ratio=0.4))
-        fallow.merge(model)
+        model = fallow.merge(model)
         with FlopCounterMode(display=False) as counter:
             model(input_ids=tokens(1, 12))
         counted = count_flops(model, 12)
@@ -109,7 +109,7 @@ def test_folders_of_ours_rebuild_the_smaller_shapes(family: str, tmp_path: Path)
     loaded = fallow.load(tmp_path / "apart")
     assert torch.equal(loaded(input_ids=tokens()).logits, expected)
     assert [a.num_units for a in attentions(loaded)] == [a.num_units for a in attentions(model)]
-    fallow.merge(model)
+    model = fallow.merge(model)
     model.save_pretrained(tmp_path / "merged")
     merged = fallow.load(tmp_path / "merged")
     torch.testing.assert_close(merged(input_ids=tokens()).logits, expected, rtol=0, atol=1e-5)

@@ -111,7 +111,7 @@ def unmerged(finished: Path, tmp_path: Path) -> Path:
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     fallow.save(model, tmp_path / "unmerged")
-    fallow.merge(model)
+    model = fallow.merge(model)
     fallow.save(model, tmp_path / "merged")
     return tmp_path
 

@@ -75,9 +75,9 @@ def test_the_term_is_its_formula_and_moves_towards_the_target() -> None:
     excess = sparsity - 0.5 * (1 - gates.num_target / gates.num_source)
     assert float(gates.penalty().detach()) == pytest.approx(2 * excess + 3 * excess**2, rel=1e-4)
     method = method_of("cofi", parameters=gates.num_target, warmup=0, rate=0.3)
-    rates = method.own_rates(model)
+    rates = method.param_overrides(model)
     groups = {
-        ascends: [model.get_parameter(n) for n, rate in rates.items() if rate.ascends is ascends]
+        ascends: [model.get_parameter(n) for n, rate in rates.items() if rate.maximize is ascends]
         for ascends in (True, False)
     }
     assert len(groups[True]) == 2

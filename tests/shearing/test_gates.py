@@ -97,9 +97,9 @@ def test_multipliers_ascend_and_gates_descend() -> None:
         for log_alpha in model.gates.log_alpha.values():
             log_alpha.fill_(HardConcrete.CEILING)
     method = method_of("shear", to=HALF, warmup=0, preset="released")
-    rates = method.own_rates(model)
-    descending = [model.get_parameter(name) for name, rate in rates.items() if not rate.ascends]
-    ascending = [model.get_parameter(name) for name, rate in rates.items() if rate.ascends]
+    rates = method.param_overrides(model)
+    descending = [model.get_parameter(name) for name, rate in rates.items() if not rate.maximize]
+    ascending = [model.get_parameter(name) for name, rate in rates.items() if rate.maximize]
     assert sum(p.numel() for p in descending) == 2 + 32 + 4 * 2 + 64 * 2
     adam = torch.optim.AdamW(
         [{"params": descending}, {"params": ascending, "maximize": True}], lr=1.0, weight_decay=0.0
@@ -123,8 +123,9 @@ def test_merging_cuts_to_what_was_evaluated(name) -> None:
     with torch.no_grad():
         gated = model(tokens()).logits
         merged = fallow.merge(model)
-        assert merged is model
-        assert type(merged) is architecture
+        assert merged is not model and type(merged) is architecture
+        with pytest.raises(UserError, match="merged into another one already. Use what fallow.merge returned"):
+            fallow.merge(model)
         assert facts(merged)[1] == target
         assert distance(merged(tokens()).logits, gated) < 1e-6
     assert not any("gates" in parameter for parameter, _ in merged.named_parameters())

@@ -20,9 +20,9 @@ def test_moments_are_those_of_the_smaller_model(name: str) -> None:
     loss_of(model, example).backward()
     gradients = {key: p.grad for key, p in model.named_parameters() if p.grad is not None and "gates" not in key}
     method = method_of("shear", to=HALF)
-    first = method.carried(model, gradients, 1)
-    second = method.carried(model, {key: value**2 for key, value in gradients.items()}, 2)
-    fallow.merge(model)
+    first = method.map_optimizer_state(model, gradients, 1)
+    second = method.map_optimizer_state(model, {key: value**2 for key, value in gradients.items()}, 2)
+    model = fallow.merge(model)
     loss_of(model, example).backward()
     own = dict(model.named_parameters())
     assert first.keys() == second.keys() == own.keys()
@@ -36,9 +36,9 @@ def test_moments_are_those_of_the_smaller_model(name: str) -> None:
 def test_converged_gates_end_a_stage_that_waits_for_them() -> None:
     model = sheared(preset="reachable")
     waits = method_of("shear", to=HALF, until="converged")
-    assert not waits.is_done(model, 10)
+    assert not waits.should_stop(model, 10)
     with torch.no_grad():
         for axis, group in model.gates.groups.items():
             model.gates.log_alpha[axis].fill_(-HardConcrete.CEILING)[..., : group.keep] = HardConcrete.CEILING
-    assert waits.is_done(model, 10) and not waits.is_done(model, 11)
-    assert not method_of("shear", to=HALF).is_done(model, 10)
+    assert waits.should_stop(model, 10) and not waits.should_stop(model, 11)
+    assert not method_of("shear", to=HALF).should_stop(model, 10)

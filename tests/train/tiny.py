@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fallow.methods.base import OwnRate
+from fallow.methods.base import ParamOverride
 from fallow.train import (
     BatchSize,
     Callback,
@@ -72,23 +72,12 @@ class Method:
     def __init__(self) -> None:
         self.steps: list[int] = []
 
-    def rate_scales(self, model: nn.Module) -> dict[str, float]:
-        return {name: 4.0 for name, _ in model.named_parameters() if name.endswith("values")}
+    def param_overrides(self, model: nn.Module) -> dict[str, ParamOverride]:
+        names = [name for name, _ in model.named_parameters() if name.endswith("values")]
+        return {name: ParamOverride(4.0, weight_decay=True) for name in names}
 
-    def decayed(self, model: nn.Module) -> set[str]:
-        return {name for name, p in model.named_parameters() if p.ndim == 2 or name.endswith("values")}
-
-    def rate_factor(self, step: int) -> float:
+    def lr_factor(self, step: int) -> float:
         return 1.0
-
-    def own_rates(self, model: nn.Module) -> dict[str, OwnRate]:
-        return {}
-
-    def is_done(self, model: nn.Module, step: int) -> bool:
-        return False
-
-    def summary(self, model: nn.Module) -> dict[str, Any]:
-        return {}
 
     def before_step(self, model: nn.Module, step: int) -> None:
         pass

@@ -18,6 +18,7 @@ from fallow.linear.inputs import block_names
 from fallow.linear.planner import index_bytes
 from fallow.linear.reparam import ReparamLinear
 from fallow.methods import Method
+from fallow.methods.base import auxiliary_names
 from fallow.methods.dense import Dense
 
 Build = Callable[[dict[str, Any]], nn.Module]
@@ -99,7 +100,7 @@ class PlannedModel:
         """Every stored parameter in model order, a shared one once."""
         groups = {name: group for name, _, group in parts(self.model)}
         numbers = {name: number for number, name in enumerate(block_names(self.model))}
-        own = self.method.own_rates(self.model)
+        own = auxiliary_names(self.method, self.model)
         found = []
         for name, parameter in self.model.named_parameters():
             block = next((number for at, number in numbers.items() if name.startswith(f"{at}.")), None)

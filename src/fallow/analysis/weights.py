@@ -144,7 +144,7 @@ class Weights:
             if term is not None and layer.low_rank_a is not None and layer.low_rank_b is not None:
                 product = layer.low_rank_b.detach().double() @ layer.low_rank_a.detach().double()
                 self._low_rank[self._canonical(f"{name}.weight")] = product * (term.alpha / term.rank)
-        merge(model)
+        model = merge(model)
         for key, tensor in model.state_dict().items():
             if name := self._canonical(key):
                 self._tensors[name] = tensor

@@ -17,7 +17,7 @@ class BitFit(Method):
     No layer is changed. Biases of linear layers and of norms are trained, and a task's new head; a model without
     biases, such as Llama, has nothing to train and is refused.
 
-    >>> sorted(BitFit().trained(["h.0.fc.weight", "h.0.fc.bias", "ln_f.bias", "classifier.weight"]))
+    >>> sorted(BitFit().trainable(["h.0.fc.weight", "h.0.fc.bias", "ln_f.bias", "classifier.weight"]))
     ['classifier.weight', 'h.0.fc.bias', 'ln_f.bias']
 
     Differs from the paper: nothing; its smaller variant (biases of queries and of the MLP alone) is not offered.
@@ -29,6 +29,6 @@ class BitFit(Method):
         """No terms: the stock layers stay."""
         return {}
 
-    def trained(self, names: Iterable[str]) -> set[str]:
+    def trainable(self, names: Iterable[str]) -> set[str]:
         """Biases, and the head of a task."""
         return {name for name in names if name.endswith("bias") or is_head(name)}

@@ -1,27 +1,24 @@
 """CoFi: gates that are held to a number of parameters; layers end with different sizes."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from torch import nn
 
 from fallow.errors import UserError
-from fallow.linear import Site, Terms
-from fallow.methods.base import Method, OwnRate
+from fallow.methods.gated import GatedMethod
 from fallow.random import Key
 from fallow.shearing.budget import BudgetGates
-from fallow.shearing.constraint import Constraint
+from fallow.shearing.constraint import Constraint, Preset
 from fallow.shearing.counter import Counter
-from fallow.shearing.families import family_of
-from fallow.shearing.gates import NAME, attach, detach, gates_of
+from fallow.shearing.families import Family
+from fallow.shearing.gates import Gates, gates_of
 from fallow.shearing.groups import Group
 from fallow.shearing.shape import Shape
-from fallow.shearing.surgery import cut
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CoFi(Method):
+class CoFi(GatedMethod):
     r"""Structured pruning to a number of parameters (CoFi; Xia et al., 2022, arXiv 2204.00408).
 
     It is the baseline of Sheared-LLaMA's Table 4.
@@ -43,97 +40,36 @@ class CoFi(Method):
     parameters: int
     """How many are to stay, embeddings included."""
 
-    preset: Literal["paper", "released"] = "released"
+    preset: Preset = "released"
     """Temperature of the gates: 0.83 (`paper`) or 2/3 (`released`)."""
-
-    warmup: int = 640
-    """Updates over which the target moves from the source's number to `parameters`."""
-
-    rate: float = 1.0
-    """Peak learning rate of log alpha."""
-
-    multiplier_rate: float = 1.0
-    """Peak learning rate of the two multipliers, upwards."""
-
-    draws: int = 8
-    """Different gates in one update, shared out over its sequences."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        Method.__post_init__(self)
-        Constraint(self.preset, self.warmup)
-        for name in ("parameters", "draws"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}, but it must be at least 1")
-        for name in ("rate", "multiplier_rate"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise UserError(f"{name} is {getattr(self, name)}, but it must be above 0. The paper's value is 1.0")
+        GatedMethod.__post_init__(self)
+        if self.parameters < 1:
+            raise UserError(f"parameters is {self.parameters}, but it must be at least 1")
+        if self.preset == "reachable":
+            raise UserError("preset is reachable, which is for method shear. Write paper or released")
 
-    def plan(self, sites: Mapping[str, Site], key: Key) -> dict[str, Terms]:
-        """No terms: the stock layers stay."""
-        return {}
-
-    def attach(self, model: nn.Module, key: Key) -> str:
-        """Put gates on the model.
-
-        Raises:
-            UserError: a family that is not known, or a number of parameters that it cannot come to.
-        """
-        stock: Any = model
-        if not hasattr(stock, "config"):
-            raise UserError(f"{type(model).__name__} is not a Hugging Face model, and only those can be sheared")
-        family = family_of(stock.config)
-        source = family.shape_of(stock.config)
-        counter = Counter.of(model, stock.config)
+    def make_gates(self, model: Any, family: Family, key: Key) -> tuple[Gates, str]:
+        """A gate for every layer, head and unit of the MLP, under one budget."""
+        source, counter = family.shape_of(model.config), Counter.of(model, model.config)
         most, least = counter.total(source), counter.total(source) - source.layers * counter.layer(source)
         if not least < self.parameters < most:
             raise UserError(
                 f"parameters is {self.parameters:,}, but the model has {most:,}, of which {least:,} lie outside the "
                 "layers. Write a number between the two"
             )
-        constraint = Constraint(self.preset, self.warmup)
         gates = BudgetGates(
             source,
             _groups(source),
-            constraint,
+            Constraint(self.preset, self.warmup),
             self.draws,
-            key.child(NAME),
+            key,
             counter=counter,
             parameters=self.parameters,
         )
-        attach(model, family, source, gates)
-        return f"gates on layers, heads and units, to {self.parameters:,} of {most:,} parameters"
-
-    def detach(self, model: nn.Module) -> None:
-        """Closed units become zeros; the shape stays."""
-        kept = gates_of(model).kept()
-        detach(model)
-        same = cut(model, kept)
-        vars(model).clear()
-        vars(model).update(vars(same))
-
-    def own_rates(self, model: nn.Module) -> dict[str, OwnRate]:
-        """Gates descend, the two multipliers ascend."""
-        gates = gates_of(model)
-        ascending = {id(multiplier) for multiplier in gates.multipliers}
-        return {
-            f"{NAME}.{name}": OwnRate(self.multiplier_rate, ascends=True) if id(p) in ascending else OwnRate(self.rate)
-            for name, p in gates.named_parameters()
-        }
-
-    def before_step(self, model: nn.Module, step: int) -> None:
-        """Add the gradients of the constraint.
-
-        Raises:
-            UserError: a gate, or the gradient of one, is not a number.
-        """
-        gates = gates_of(model)
-        gates.penalty().backward()
-        gates.refuse_non_finite(step)
-
-    def after_step(self, model: nn.Module, step: int, optimizer: Any) -> None:
-        """Bring log alpha back within its bounds; the next update has new draws."""
-        gates_of(model).advance(step)
+        return gates, f"gates on layers, heads and units, to {self.parameters:,} of {most:,} parameters"
 
     def summary(self, model: nn.Module) -> dict[str, Any]:
         """Numbers of parameters wanted, expected and left, open units by layer."""

@@ -4,16 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import nn
-
 from fallow.linear import Site, Terms
-from fallow.methods.base import Method
+from fallow.methods.base import Method, TransfersOptimizerState
 from fallow.random import Key
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Dense(Method):
+class Dense(Method, TransfersOptimizerState):
     """Ordinary training of every weight; no layer is touched.
 
     It is also SPDF's second phase (Thangarasa et al., 2023, arXiv 2303.10464): a merged sparse model is an ordinary
@@ -24,12 +21,7 @@ class Dense(Method):
     """
 
     name: ClassVar[str] = "dense"
-    carries: ClassVar[bool] = True
 
     def plan(self, sites: Mapping[str, Site], key: Key) -> dict[str, Terms]:
         """No terms: the stock layers stay."""
         return {}
-
-    def carried(self, model: nn.Module, moments: dict[str, torch.Tensor], power: int) -> dict[str, torch.Tensor]:
-        """All of it: the weights stay as they are."""
-        return dict(moments)

@@ -8,14 +8,14 @@ from fallow.errors import UserError
 from fallow.linear import Base, Chosen, LowRank, Site, Terms
 from fallow.linear.roles import Role
 from fallow.methods.adapted import adapted_rows, is_whole, trained_terms
-from fallow.methods.base import Method
+from fallow.methods.base import KeepsUpdate, Method, SelectsSupports
 from fallow.methods.lora import check_update
 from fallow.random import Key
 from fallow.supports import Choice
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DSEE(Method):
+class DSEE(Method, KeepsUpdate, SelectsSupports):
     r"""Dually sparse fine-tuning (Chen et al., ACL 2023, arXiv 2111.00160): the update, before anything is pruned.
 
         W = W0 + (alpha / rank) * (U V + S)
@@ -42,8 +42,6 @@ class DSEE(Method):
     """
 
     name: ClassVar[str] = "dsee"
-    chooses: ClassVar[bool] = True
-    goes_on: ClassVar[bool] = True
 
     rank: int
     """Width of U V: 16 or 8 in the paper's BERT runs, 4 or 2 in those of GPT-2."""
@@ -113,7 +111,7 @@ class DSEE(Method):
             )
         return plan
 
-    def trained(self, names: Iterable[str]) -> set[str]:
+    def trainable(self, names: Iterable[str]) -> set[str]:
         """Factors and entries, and the head of a task."""
         found = trained_terms(names)
         return found if self.values == "trained" else {name for name in found if not name.endswith(".values")}

@@ -8,12 +8,12 @@ from fallow.errors import UserError
 from fallow.linear import Base, LowRank, Site, Terms
 from fallow.linear.roles import Role
 from fallow.methods.adapted import adapted_rows, is_whole, trained_terms
-from fallow.methods.base import Method
+from fallow.methods.base import KeepsUpdate, Method
 from fallow.random import Key
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LoRA(Method):
+class LoRA(Method, KeepsUpdate):
     r"""Low-rank adaptation (Hu et al., 2022, arXiv 2106.09685).
 
         W = W0 + (alpha / rank) * B @ A
@@ -38,7 +38,6 @@ class LoRA(Method):
     """
 
     name: ClassVar[str] = "lora"
-    goes_on: ClassVar[bool] = True
 
     rank: int
     """Width of the factors: 4 in the paper's GPT-2 runs, 8 in those of RoBERTa. Costs (d_out + d_in) values each."""
@@ -73,7 +72,7 @@ class LoRA(Method):
             for name, rows in adapted_rows(sites, self.modules).items()
         }
 
-    def trained(self, names: Iterable[str]) -> set[str]:
+    def trainable(self, names: Iterable[str]) -> set[str]:
         """The factors, and the head of a task."""
         return trained_terms(names)
 

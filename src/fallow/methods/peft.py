@@ -11,7 +11,7 @@ from torch import nn
 from fallow.errors import UserError, unknown
 from fallow.linear import Site, Terms
 from fallow.methods.adapted import is_head
-from fallow.methods.base import Method
+from fallow.methods.base import AttachesModules, Method, ParamOverride, WritesExtraFiles
 from fallow.random import Key
 from fallow.tuners.adapter import save_adapter
 from fallow.tuners.prefix import NAME, attach_prefix
@@ -26,7 +26,7 @@ _TOKENS, _HIDDEN = 20, 512
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Peft(Method):
+class Peft(Method, AttachesModules, WritesExtraFiles):
     r"""Tune a frozen model by what PEFT (extra `hf`) puts beside its weights; the baselines of LoRA and DSEE.
 
     `prefix` (Li and Liang, 2021, arXiv 2101.00190) and `p_tuning_v2` (Liu et al., 2022, arXiv 2110.07602) train keys
@@ -80,7 +80,7 @@ class Peft(Method):
                 raise UserError(f"{key} has no effect with kind {self.kind}. Remove it, or write kind: {kinds[-1]}")
 
     @property
-    def merges(self) -> bool:
+    def mergeable(self) -> bool:
         """Keys and values of tokens that no text has are no part of a weight."""
         return self.kind == "ia3"
 
@@ -88,7 +88,7 @@ class Peft(Method):
         """No terms: the stock layers stay."""
         return {}
 
-    def trained(self, names: Iterable[str]) -> set[str]:
+    def trainable(self, names: Iterable[str]) -> set[str]:
         """What PEFT puts beside the weights, and the head of a task."""
         return {name for name in names if name.startswith(f"{NAME}.") or SCALES in name or is_head(name)}
 
@@ -106,14 +106,15 @@ class Peft(Method):
         num = sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in before)
         return f"{self.kind} of PEFT: {num:,} trained parameters beside a frozen model"
 
-    def detach(self, model: nn.Module) -> None:
+    def detach(self, model: nn.Module) -> nn.Module:
         """Multiply the vectors into the weights."""
         merge_scales(model)
+        return model
 
-    def decayed(self, model: nn.Module) -> set[str]:
-        """Vectors that scale are no matrices: without decay they stay near one."""
-        return {name for name in Method.decayed(self, model) if SCALES not in name}
+    def param_overrides(self, model: nn.Module) -> dict[str, ParamOverride]:
+        """Vectors that scale are no matrices, whatever their shape: without decay they stay near one."""
+        return {n: ParamOverride(weight_decay=False) for n, _ in model.named_parameters() if SCALES in n}
 
-    def write(self, model: nn.Module, folder: Path) -> None:
+    def write_extra_files(self, model: nn.Module, folder: Path) -> None:
         """The folder for PEFT."""
         save_adapter(model, folder / ADAPTER, {name for name, _ in model.named_parameters() if is_head(name)})

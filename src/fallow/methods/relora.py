@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from fallow.errors import UserError
 from fallow.linear import Base, NoProduct, Site, Terms
 from fallow.linear.shares import share_of, whole
-from fallow.methods.base import Method, reparam_layers
+from fallow.methods.base import Method, edit_optimizer_state, reparam_layers
 from fallow.methods.factors import check_factors, factors_of, refuse_wide
-from fallow.methods.moments import change_moments
 from fallow.random import Key
 
 
@@ -33,7 +32,7 @@ class ReLoRA(Method):
     `schedule.before`.
 
     >>> method = ReLoRA(rank=8, every=100, warmup=4)
-    >>> [method.rate_factor(step) for step in (0, 99, 100, 101, 104)]
+    >>> [method.lr_factor(step) for step in (0, 99, 100, 101, 104)]
     [1.0, 1.0, 0.2, 0.4, 1.0]
 
     Differs from the paper: nothing with the default settings. Differs from the released code: A is not set to zero at
@@ -85,7 +84,7 @@ class ReLoRA(Method):
             for name, site in sites.items()
         }
 
-    def rate_factor(self, step: int) -> float:
+    def lr_factor(self, step: int) -> float:
         """min(1, (s + 1) / (warmup + 1)), s updates after a restart; 1 before the first."""
         since = step % self.every
         return 1.0 if step < self.every or since >= self.warmup else (since + 1) / (self.warmup + 1)
@@ -116,7 +115,7 @@ class ReLoRA(Method):
             kept = _kept_by_size(whole(moment), share) if by_size else _kept_by_lot(moment, share, key.child(name))
             return moment * share_of(moment, kept)
 
-        change_moments(optimizer, factor, prune)
+        edit_optimizer_state(optimizer, factor, prune)
 
 
 def _kept_by_size(moment: Tensor, share: float) -> Tensor:

@@ -12,7 +12,7 @@ from fallow.errors import UserError
 from fallow.linear import FromWeight, Site, Terms
 from fallow.linear import Sparse as SparseTerm
 from fallow.linear.inputs import dense_weight
-from fallow.methods.base import Method, reparam_layers
+from fallow.methods.base import Method, ParamOverride, reparam_layers
 from fallow.random import Key
 from fallow.supports import kind_of, layer_densities
 
@@ -90,11 +90,11 @@ class Sparse(Method):
             for name, site in sites.items()
         }
 
-    def rate_scales(self, model: nn.Module) -> dict[str, float]:
-        """SuPar: 1 / density for the values of each layer."""
+    def param_overrides(self, model: nn.Module) -> dict[str, ParamOverride]:
+        """SuPar: the learning rate of a layer's values is multiplied by 1 / density."""
         if self.parametrization == "standard":
             return {}
-        return {f"{name}.values": 1.0 / layer.density for name, layer in reparam_layers(model).items()}
+        return {f"{name}.values": ParamOverride(1.0 / la.density) for name, la in reparam_layers(model).items()}
 
 
 @torch.no_grad()

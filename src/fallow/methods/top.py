@@ -20,7 +20,7 @@ class Top(Method):
 
     Everything below is frozen, and needs no backward pass either. A task's new head is trained.
 
-    >>> sorted(Top(blocks=1).trained(["h.0.fc.weight", "h.1.fc.weight", "ln_f.weight", "score.weight"]))
+    >>> sorted(Top(blocks=1).trainable(["h.0.fc.weight", "h.1.fc.weight", "ln_f.weight", "score.weight"]))
     ['h.1.fc.weight', 'score.weight']
 
     The published 25.19M of GPT-2 Medium is two blocks without the last norm, which is what this trains.
@@ -41,7 +41,7 @@ class Top(Method):
         """No terms: the stock layers stay."""
         return {}
 
-    def trained(self, names: Iterable[str]) -> set[str]:
+    def trainable(self, names: Iterable[str]) -> set[str]:
         """The parameters of the last blocks, and the head of a task."""
         listed = list(names)
         numbers = {name: int(found[1]) for name in listed if (found := _BLOCK.search(name))}

@@ -6,6 +6,7 @@ from typing import Any
 
 from fallow.data.settings import TokenizerSettings
 from fallow.errors import UserError
+from fallow.methods.base import ChangesShape
 from fallow.run.recipe import Recipe
 from fallow.run.stage import Stage
 from fallow.shearing.target import resized_config
@@ -60,7 +61,7 @@ def leaves(stage: Stage, config: dict[str, Any]) -> dict[str, Any]:
         UserError: its method cannot work on such a model.
     """
     try:
-        return stage.method.leaves(config)
+        return stage.method.output_config(config) if isinstance(stage.method, ChangesShape) else dict(config)
     except UserError as error:
         raise UserError(f"stage {stage.name}: {error}") from None
 

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from fallow.errors import UserError
 from fallow.files import atomic
-from fallow.methods import Method
+from fallow.methods.base import TransfersOptimizerState
 from fallow.run.recipe import Recipe
 from fallow.run.stage import Stage
 from fallow.train.optimizers.parameters import trainable
@@ -17,7 +17,7 @@ from fallow.train.optimizers.parameters import trainable
 FILE = "fallow-moments.safetensors"
 """In a stage's folder, where a later stage asks for it; as large as two models in float32."""
 
-_MEANS = {"exp_avg": 1, "exp_avg_sq": 2}
+_MEANS: dict[str, Literal[1, 2]] = {"exp_avg": 1, "exp_avg_sq": 2}
 
 
 def is_wanted(recipe: Recipe, stage: Stage) -> bool:
@@ -26,7 +26,7 @@ def is_wanted(recipe: Recipe, stage: Stage) -> bool:
 
 
 def write_moments(
-    model: nn.Module, optimizer: torch.optim.Optimizer, method: Method, folder: Path, *, is_main: bool
+    model: nn.Module, optimizer: torch.optim.Optimizer, method: TransfersOptimizerState, folder: Path, *, is_main: bool
 ) -> None:
     """Write the moments as the merged model will have them; called by all processes, before merging."""
     from safetensors.torch import save_file
@@ -40,7 +40,8 @@ def write_moments(
             if key in optimizer.state.get(p, {})
         }
         if is_main:
-            found |= {f"{key}.{name}": t.contiguous() for name, t in method.carried(model, whole, power).items()}
+            mapped = method.map_optimizer_state(model, whole, power)
+            found |= {f"{key}.{name}": tensor.contiguous() for name, tensor in mapped.items()}
     if is_main:
         steps = max(float(state["step"]) for state in optimizer.state.values())
         folder.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from fallow.data.settings import ClassificationData, Data, PairData, TextData, T
 from fallow.errors import UserError, nearest, unknown
 from fallow.evaluate.evaluation import Evaluation
 from fallow.evaluate.perplexity_settings import PerplexitySettings
+from fallow.methods.base import TransfersOptimizerState
 from fallow.run.shipped import document_of
 from fallow.run.stage import INHERIT, ModelSource, Stage
 
@@ -174,7 +175,7 @@ class Recipe:
     def _check_moments(self, stage: Stage, place: str) -> None:
         """Moments are handed on between stages of stock layers and of torch's AdamW."""
         for one in (self.stage(stage.model.stage), stage):
-            if not one.method.carries:
+            if not isinstance(one.method, TransfersOptimizerState):
                 raise UserError(
                     f"{place}.model.moments needs stock layers, but stage {one.name} trains by method "
                     f"{one.method.name}. Remove it."

@@ -15,7 +15,7 @@ from fallow.errors import UserError
 from fallow.files import read_json
 from fallow.folder import check_config, is_unmerged, load
 from fallow.linear.inputs import dense_weight
-from fallow.methods.base import reparam_layers
+from fallow.methods.base import AttachesModules, SelectsSupports, reparam_layers
 from fallow.methods.dense import Dense
 from fallow.methods.registry import method_to_dict
 from fallow.methods.sparse import wake
@@ -100,7 +100,7 @@ def initial_model(stage: Stage, origin: Origin, tokenizer: Any, head: Head) -> n
     originals = {n: dense_weight(model.get_submodule(n)).detach() for n in before.get("layers", [])}
     supports = load_supports(origin.supports) if origin.supports is not None and origin.supports.exists() else None
     fisher = None
-    if stage.method.needs_gradients and supports is None and origin.gradients is not None:
+    if _needs_gradients(stage) and supports is None and origin.gradients is not None:
         fisher = origin.gradients(model, planned(model, stage.method, targets=stage.targets))
     convert(
         model,
@@ -115,6 +115,10 @@ def initial_model(stage: Stage, origin: Origin, tokenizer: Any, head: Head) -> n
     if isinstance(stage.prune, Weights):
         _refuse_waking(model, stage)
     return model
+
+
+def _needs_gradients(stage: Stage) -> bool:
+    return isinstance(stage.method, SelectsSupports) and stage.method.needs_gradients
 
 
 def _with_terms(stage: Stage, path: Path | None, origin: Origin, head: Head) -> nn.Module | None:
@@ -223,7 +227,7 @@ def check_stage(chain: Sequence[Stage], head: Head) -> None:
     """
     root, stage = chain[0], chain[-1]
     for one in chain[:-1]:
-        if not one.method.merges:
+        if isinstance(one.method, AttachesModules) and not one.method.mergeable:
             raise UserError(
                 f"stage {stage.name} cannot come after stage {one.name}, whose method {one.method.name} trains what is "
                 "no part of the weights. Begin it with another stage"

@@ -10,7 +10,7 @@ from torch import nn
 
 from fallow.accounting.flops import count_flops
 from fallow.accounting.memory import measure_memory
-from fallow.conversion import filling, merge
+from fallow.conversion import can_merge, filling, merge
 from fallow.counting import Counts, count
 from fallow.data.proportions import Proportions
 from fallow.data.splits import Splits
@@ -20,7 +20,15 @@ from fallow.evaluate.prompts import positions_of
 from fallow.files import write_folder, write_json
 from fallow.folder import save
 from fallow.linear import Chosen
-from fallow.methods.base import reparam_layers
+from fallow.methods.base import (
+    KeepsUpdate,
+    Monitored,
+    SelectsSupports,
+    TransfersOptimizerState,
+    WritesExtraFiles,
+    auxiliary_names,
+    reparam_layers,
+)
 from fallow.methods.registry import method_to_dict
 from fallow.pruning import Pruned
 from fallow.run import moments, sources
@@ -125,10 +133,10 @@ def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) 
     fitted = loop.fit()
     if not fitted.finished:
         raise StoppedBySignal(f"stage {stage.name} is saved at step {fitted.steps}; the same command continues there.")
-    told = stage.method.summary(loop.model)
+    told = stage.method.summary(loop.model) if isinstance(stage.method, Monitored) else {}
     if verdict := told.get("verdict"):
         bench.say(f"  {stage.name}: the gates have {verdict}")
-    if moments.is_wanted(bench.recipe, stage):
+    if moments.is_wanted(bench.recipe, stage) and isinstance(stage.method, TransfersOptimizerState):
         moments.write_moments(loop.model, loop.optimizer, stage.method, folder, is_main=mesh.is_main)
     memory = measure_memory(loop.model, loop.optimizer)
     num_tokens = fitted.steps * mixture.tokens_per_batch
@@ -149,7 +157,7 @@ def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) 
         numbers["shares"] = shares
     whole = _whole(bench, stage, loop.model, folder, reshape)
     if whole is not None:
-        _write_model(bench, stage, whole, folder, layers)
+        whole = _write_model(bench, stage, whole, folder, layers)
         left = sum(p.numel() for p in whole.parameters())
         if left != counts.positions and not reparam_layers(whole):
             numbers["parameters_left"] = left
@@ -160,7 +168,7 @@ def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) 
 def _start(bench: Bench, stage: Stage, model: nn.Module) -> Callable[[nn.Module, torch.optim.Optimizer], None] | None:
     if not stage.model.moments:
         return None
-    own = stage.method.own_rates(model).keys()
+    own = auxiliary_names(stage.method, model)
     return moments.starter(bench.output.stage(stage.model.stage), own.__contains__)
 
 
@@ -188,7 +196,7 @@ def _untrained(
     model.to(bench.mesh.device).eval()
     numbers |= {"memory": measure_memory(model).to_dict(), "processes": bench.mesh.world}
     if bench.mesh.is_main:
-        _write_model(bench, stage, model, folder, layers)
+        model = _write_model(bench, stage, model, folder, layers)
     bench.mesh.barrier()
     return Trained(model if bench.mesh.is_main else None, numbers)
 
@@ -199,7 +207,7 @@ def _first(bench: Bench, stage: Stage, splits: Splits, folder: Path, reshape: Re
     Other processes, and the same stage after an interruption, read them: on another machine rounding could choose
     otherwise.
     """
-    if not stage.method.chooses:
+    if not isinstance(stage.method, SelectsSupports):
         return _initial(bench, stage, folder, reshape)
 
     def gradients(model: nn.Module, names: Collection[str]) -> Mapping[str, torch.Tensor]:
@@ -306,7 +314,7 @@ def _whole(bench: Bench, stage: Stage, model: nn.Module, folder: Path, reshape: 
     if not bench.mesh.is_main:
         return None
     whole = _initial(bench, stage, folder, reshape)
-    beside = [whole.get_parameter(name) for name in stage.method.own_rates(whole)]
+    beside = [whole.get_parameter(name) for name in auxiliary_names(stage.method, whole)]
     store_weights(whole, stage.update.weights, beside=beside)
     parameters = {**dict(whole.named_parameters()), **dict(whole.named_buffers())}
     with torch.no_grad():
@@ -316,8 +324,8 @@ def _whole(bench: Bench, stage: Stage, model: nn.Module, folder: Path, reshape: 
     return whole
 
 
-def _write_model(bench: Bench, stage: Stage, model: Any, stage_folder: Path, layers: list[str]) -> None:
-    """The finished model, merged in place, unless that would fill zeros; an update is kept apart beside it."""
+def _write_model(bench: Bench, stage: Stage, model: Any, stage_folder: Path, layers: list[str]) -> nn.Module:
+    """Write the finished model and return it: merged unless that would fill zeros, with an update apart beside it."""
     method = method_to_dict(stage.method)
     record = {
         "stage": stage.name,
@@ -331,14 +339,17 @@ def _write_model(bench: Bench, stage: Stage, model: Any, stage_folder: Path, lay
     }
     with write_folder(stage_folder / "model") as folder:
         copy_kept(stage_folder, folder)
-        stage.method.write(model, folder)
-        if filling(model).zeros or not stage.method.merges:
+        if isinstance(stage.method, WritesExtraFiles):
+            stage.method.write_extra_files(model, folder)
+        if filling(model).zeros or not can_merge(model):
             save(model, folder)
         else:
-            if stage.method.goes_on:
+            if isinstance(stage.method, KeepsUpdate):
                 with write_folder(stage_folder / UNMERGED) as apart:
                     save(model, apart)
-            merge(model)
+            model = merge(model)
             model.save_pretrained(folder)
         bench.tokenizer.save_pretrained(folder)
         write_json(folder / sources.RECORD, record)
+    finished: nn.Module = model
+    return finished

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from fallow.errors import UserError
+from fallow.methods.base import Monitored
 from fallow.train import gradients, nonfinite, rng
 from fallow.train.callbacks.base import Callback
 from fallow.train.checkpoint import Checkpoints, reading_state
@@ -37,16 +38,8 @@ class TrainingMethod(Rates, Protocol):
         """Called before update number `step`, from 1, once all gradients are there."""
         ...
 
-    def rate_factor(self, step: int) -> float:
+    def lr_factor(self, step: int) -> float:
         """Factor on the schedule's rate for the update after `step` ones."""
-        ...
-
-    def is_done(self, model: nn.Module, step: int) -> bool:
-        """Whether the stage may end before its budget does."""
-        ...
-
-    def summary(self, model: nn.Module) -> dict[str, Any]:
-        """What there is to tell of the model in training, as JSON values; empty for nothing."""
         ...
 
     def after_step(self, model: nn.Module, step: int, optimizer: torch.optim.Optimizer) -> None:
@@ -97,7 +90,11 @@ class Loop:
         if validate is None and (settings.validation.keep == "best" or settings.validation.patience):
             raise UserError("validation.keep: best and validation.patience need held-out data. Name some.")
         self.plan = Plan.of(settings, mixture, mesh.world)
-        self.beside = [model.get_parameter(name) for name in method.own_rates(model)]
+        self.beside = [
+            model.get_parameter(name)
+            for name, override in method.param_overrides(model).items()
+            if override.is_auxiliary
+        ]
         store_weights(model, settings.optimizer.weights, beside=self.beside)
         if settings.activations == "recompute":
             recompute_activations(model)
@@ -181,7 +178,7 @@ class Loop:
         self.loss = loss
         self.method.after_step(self.model, self.num_steps_done, self.optimizer)
         self.optimizer.zero_grad(set_to_none=True)
-        self.method_done = self.method.is_done(self.model, self.num_steps_done)
+        self.method_done = self._method_should_stop()
 
         seconds = time.perf_counter() - started
         self.seconds += seconds
@@ -218,7 +215,7 @@ class Loop:
         """The rate of the next update, before a parameter's own multiplier."""
         begun, plan = self.plan.num_before + self.num_steps_done, self.plan
         factor = self.settings.schedule.factor(begun, plan.num_curve, plan.num_warmup)
-        return self.settings.optimizer.lr * factor * self.method.rate_factor(self.num_steps_done)
+        return self.settings.optimizer.lr * factor * self.method.lr_factor(self.num_steps_done)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """bfloat16 where it is safe, or nothing."""
@@ -239,6 +236,9 @@ class Loop:
     def stopped_early(self) -> bool:
         """Whether patience is used up, or the method has come to its end."""
         return self.method_done or self.validation.is_enough(self.settings.validation)
+
+    def _method_should_stop(self) -> bool:
+        return isinstance(self.method, Monitored) and self.method.should_stop(self.model, self.num_steps_done)
 
     @property
     def is_done(self) -> bool:
@@ -342,7 +342,7 @@ class Loop:
         self.validation.load_state_dict(state["validation"])
         if state["result"]:
             return FitResult(**{field.name: state["result"][field.name] for field in fields(FitResult)})
-        self.method_done = self.method.is_done(self.model, self.num_steps_done)
+        self.method_done = self._method_should_stop()
         self.resume_others(state)
         return None
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from fallow.methods.moments import change_moments
+from fallow.methods.base import edit_optimizer_state
 from fallow.train.optimizers.adam import PIECE, Adam
 from fallow.train.optimizers.rounding import stream
 
@@ -134,7 +134,7 @@ def test_found_inf_changes_nothing(block: int) -> None:
 def test_moments_can_be_changed_whatever_their_form(make: Any) -> None:
     mine = parameters((80, 64), (3,))
     optimizer = make(mine)
-    change_moments(optimizer, mine[0], lambda name, moment: moment * 0)  # before the first step: nothing to change
+    edit_optimizer_state(optimizer, mine[0], lambda name, moment: moment * 0)  # before the first step: nothing there
     run(optimizer, mine, 1)
     seen: dict[str, torch.Tensor] = {}
 
@@ -144,12 +144,12 @@ def test_moments_can_be_changed_whatever_their_form(make: Any) -> None:
         moment[:40] = 0
         return moment
 
-    change_moments(optimizer, mine[0], halve_top)
+    edit_optimizer_state(optimizer, mine[0], halve_top)
     assert {name: (m.shape, m.dtype) for name, m in seen.items()} == dict.fromkeys(
         ("exp_avg", "exp_avg_sq"), (torch.Size([80, 64]), torch.float32)
     )
     again: dict[str, torch.Tensor] = {}
-    change_moments(optimizer, mine[0], lambda name, moment: again.setdefault(name, moment.clone()))
+    edit_optimizer_state(optimizer, mine[0], lambda name, moment: again.setdefault(name, moment.clone()))
     for name, moment in again.items():
         assert not moment[:40].any()
         torch.testing.assert_close(moment[40:], seen[name][40:], rtol=0.02, atol=0)

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from fallow.methods.base import Monitored
 from fallow.train.callbacks.jsonl import JsonLog
 
 if TYPE_CHECKING:
@@ -25,14 +26,18 @@ class MethodLog(JsonLog):
 
     def on_start(self, loop: "Loop") -> None:
         """Open the file."""
-        if not loop.method.summary(loop.model):
+        if not isinstance(loop.method, Monitored) or not loop.method.summary(loop.model):
             return
         self.every = self.every or max(1, loop.plan.num_steps // 50)
         super().on_start(loop)
 
     def on_step(self, loop: "Loop", record: "StepRecord") -> None:
         """A line now and then."""
-        if self._file is not None and (record.step % self.every == 0 or record.step == 1):
+        if (
+            self._file is not None
+            and isinstance(loop.method, Monitored)
+            and (record.step % self.every == 0 or record.step == 1)
+        ):
             self._write({"step": record.step, "tokens": record.tokens, **loop.method.summary(loop.model)})
 
     def on_validate(self, loop: "Loop", metrics: dict[str, float]) -> None:

@@ -96,8 +96,8 @@ class Adam(torch.optim.Optimizer):
                 self._moments(parameter).settle(state, parameter)
 
     @torch.no_grad()
-    def change_moments(self, parameter: Tensor, change: Callable[[str, Tensor], Tensor]) -> None:
-        """Replace each moment of a parameter by a function of it; see `fallow.methods.moments.change_moments`.
+    def edit_state(self, parameter: Tensor, edit: Callable[[str, Tensor], Tensor]) -> None:
+        """Replace each moment of a parameter by a function of it; see `fallow.methods.base.edit_optimizer_state`.
 
         Moments of a projected gradient come in the shape that they have.
         """
@@ -107,7 +107,7 @@ class Adam(torch.optim.Optimizer):
         for name in NAMES:
             whole = torch.empty_like(state[name], dtype=torch.float32)
             local(whole).view(-1).copy_(moments.read(state, name))
-            moments.write(state, name, local(change(name, whole)).reshape(-1))
+            moments.write(state, name, local(edit(name, whole)).reshape(-1))
 
     def _update(self, parameter: Tensor, group: Group) -> None:
         assert parameter.grad is not None

@@ -9,7 +9,7 @@ from torch import nn
 from fallow.conversion import match_targets
 from fallow.errors import UserError
 from fallow.linear.inputs import linear_sites
-from fallow.methods.base import OwnRate
+from fallow.methods.base import ParamOverride, reparam_layers
 from fallow.train.optimizers.parameters import canonical, trainable
 from fallow.train.optimizers.settings import GaLore, Optimizer
 
@@ -20,23 +20,16 @@ Group = dict[str, Any]
 class Rates(Protocol):
     """What the optimizer asks a method."""
 
-    def rate_scales(self, model: nn.Module) -> dict[str, float]:
-        """Multiplier of the learning rate by parameter name; 1 for a name that is absent."""
-        ...
-
-    def own_rates(self, model: nn.Module) -> Mapping[str, OwnRate]:
-        """Peak rates of parameters beside the weights, by name."""
-        ...
-
-    def decayed(self, model: nn.Module) -> set[str]:
-        """Names of the parameters that are matrices or parts of one."""
+    def param_overrides(self, model: nn.Module) -> Mapping[str, ParamOverride]:
+        """What is special about how parameters learn, by name."""
         ...
 
 
 def groups_of(model: nn.Module, method: Rates, settings: Optimizer) -> list[Group]:
     """One group for each combination of rate multiplier, decay, and projected or not.
 
-    Parameters with a rate of their own do not decay and may ascend.
+    Matrices decay, and the values of supports, vectors do not, unless the method says otherwise. Auxiliary parameters
+    do not decay and may ascend.
 
     Each holds its multiplier under `scale`; `set_rate` keeps its rate at scale * schedule. Weight decay is decoupled
     and uses that multiplied rate, as in torch: a parameter that learns n times faster also decays n times faster, and
@@ -44,38 +37,48 @@ def groups_of(model: nn.Module, method: Rates, settings: Optimizer) -> list[Grou
 
     Args:
         model: already sharded, on its device.
-        method: gives the multipliers and says what is a matrix.
+        method: says what is special about a parameter.
         settings: the rest.
 
     Raises:
         UserError: nothing to project, a rank that a matrix does not have, or a rate for embeddings that are frozen.
     """
-    scales = {canonical(name): scale for name, scale in method.rate_scales(model).items()}
-    decayed = {canonical(name) for name in method.decayed(model)}
+    overrides = {canonical(name): override for name, override in method.param_overrides(model).items()}
+    decayed = matrix_names(model)
     projected = set() if settings.projection is None else projected_names(model, settings.projection)
-    if settings.embedding_scale != 1:
-        for name in embedding_names(model):
-            scales[name] = settings.embedding_scale * scales.get(name, 1.0)
-    own = {canonical(name): rate for name, rate in method.own_rates(model).items()}
+    embeddings = embedding_names(model) if settings.embedding_scale != 1 else set()
     members: dict[tuple[float, float, bool], list[nn.Parameter]] = defaultdict(list)
-    beside: dict[OwnRate, list[nn.Parameter]] = defaultdict(list)
+    auxiliary: dict[ParamOverride, list[nn.Parameter]] = defaultdict(list)
     for name, parameter in trainable(model).items():
-        if name in own:
-            beside[own[name]].append(parameter)
+        override = overrides.get(name, ParamOverride())
+        if override.is_auxiliary:
+            auxiliary[override].append(parameter)
             continue
-        decays = settings.decay == "all" or name in decayed
-        decay = settings.weight_decay if decays else 0.0
-        members[scales.get(name, 1.0), decay, name in projected].append(parameter)
+        by_rule = name in decayed if override.weight_decay is None else override.weight_decay
+        decay = settings.weight_decay if settings.decay == "all" or by_rule else 0.0
+        scale = override.lr_multiplier * (settings.embedding_scale if name in embeddings else 1.0)
+        members[scale, decay, name in projected].append(parameter)
     weights = [
         {"params": parameters, "scale": scale, "lr": scale * settings.lr, "weight_decay": weight_decay}
         | ({"projection": settings.projection} if is_projected else {})
         for (scale, weight_decay, is_projected), parameters in sorted(members.items(), key=lambda item: item[0])
     ]
     return weights + [
-        {"params": parameters, "scale": rate.lr / settings.lr, "lr": rate.lr, "weight_decay": 0.0}
-        | ({"maximize": True} if rate.ascends else {})
-        for rate, parameters in beside.items()
+        {"params": parameters, "scale": override.lr / settings.lr, "lr": override.lr, "weight_decay": 0.0}
+        | ({"maximize": True} if override.maximize else {})
+        for override, parameters in auxiliary.items()
+        if override.lr is not None
     ]
+
+
+def matrix_names(model: nn.Module) -> set[str]:
+    """Names of the parameters that are matrices or parts of one, which is what weight decay is for.
+
+    The 1-D values of a sparse term are part of a matrix and belong here; biases and norms do not.
+    """
+    values = {f"{name}.values" for name, layer in reparam_layers(model).items() if layer.values is not None}
+    found = values | {name for name, parameter in model.named_parameters() if parameter.ndim >= 2}
+    return {canonical(name) for name in found}
 
 
 def embedding_names(model: nn.Module) -> set[str]:
