@@ -17,6 +17,7 @@ from fallow.methods.base import reparam_layers
 from fallow.methods.registry import method_to_dict
 from fallow.pruning.heads import cut_heads
 from fallow.skeleton import fill, without_values
+from fallow.stock import check_stored, config_from, first_line, new_model, read_generation_config, read_model
 from fallow.supports import Support
 
 RECORD_FILE = "fallow.json"
@@ -145,6 +146,7 @@ def load(folder: str | Path) -> nn.Module:
         if support is not None and supports.get(name) != support.digest():
             raise UserError(f"{path}: the support of {name} does not have the checksum that was saved with it")
     _read_weights(model, path / WEIGHTS_FILE)
+    _refuse_nonfinite(model, path)
     _read_generation_config(model, path)
     return model.eval()
 
@@ -166,17 +168,30 @@ def load_stock(source: str, cls: Any) -> nn.Module:
         UserError: it cannot be loaded, or some of its weights would be random.
     """
     try:
-        model, found = cls.from_pretrained(source, output_loading_info=True)
+        model, found = read_model(cls, source)
+    except UserError:
+        raise
     except Exception as error:  # transformers and safetensors raise many kinds for damaged folders
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{source} holds a model that cannot be loaded: {first}") from error
+        raise UserError(f"{source} holds a model that cannot be loaded: {first_line(error)}") from error
     if missing := sorted(found["missing_keys"]):
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise UserError(
             f"{source} does not hold all weights of a {type(model).__name__}: {missing[0]}{more} would be random"
         )
-    stock: nn.Module = model
-    return stock
+    check_stored(model, Path(source))
+    _refuse_nonfinite(model, source)
+    loaded: nn.Module = model
+    return loaded
+
+
+def _refuse_nonfinite(model: nn.Module, source: object) -> None:
+    """Weights that are no numbers give texts and losses that mean nothing."""
+    for name, parameter in model.named_parameters():
+        if not bool(parameter.isfinite().all()):
+            raise UserError(
+                f"{source}: {name} holds values that are not finite numbers (NaN or infinity): the model is damaged, "
+                "or its training failed. Use another one"
+            )
 
 
 def check_causal(model: Any, source: object) -> None:
@@ -218,12 +233,12 @@ def build(config: dict[str, Any], architecture: str = "") -> nn.Module:
     kind = values.pop("model_type", "")
     if kind not in CONFIG_MAPPING_NAMES:
         raise unknown("model_type", kind, CONFIG_MAPPING_NAMES)
-    cls = _model_class(architecture) if architecture else transformers.AutoModelForCausalLM
-    if cls is None:
+    cls = _model_class(architecture) if architecture else None
+    if cls is None and architecture:
         raise UserError(f"transformers {transformers.__version__} has no class {architecture}")
     dtype = values.pop("dtype", None)
-    hf_config = transformers.AutoConfig.for_model(kind, **values)
-    model: nn.Module = cls(hf_config) if architecture else cls.from_config(hf_config)
+    hf_config = config_from({"model_type": kind, **values})
+    model: nn.Module = new_model(hf_config, cls)
     if dtype is not None:
         model.to(getattr(torch, str(dtype)))
     return model
@@ -342,7 +357,5 @@ def _pretrained(model: nn.Module) -> Any:
 
 
 def _read_generation_config(model: Any, path: Path) -> None:
-    from transformers import GenerationConfig
-
     if (path / "generation_config.json").exists() and model.can_generate():
-        model.generation_config = GenerationConfig.from_pretrained(path)
+        model.generation_config = read_generation_config(path)

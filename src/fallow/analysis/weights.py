@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from fallow.analysis.families import Family, family_of, split
 from fallow.errors import UserError
 from fallow.folder import is_unmerged, load
+from fallow.stock import INDEX, SINGLE, check_folder, weight_map
 
 _BUFFER = re.compile(r"(^|\.)(attn|attention)\.(masked_)?bias$|inv_freq$|(position|token_type)_ids$")
 """Masks and tables that older versions of transformers saved beside the weights."""
-
-_INDEX, _FILE = "model.safetensors.index.json", "model.safetensors"
 
 
 class Weights:
@@ -113,12 +112,13 @@ class Weights:
     def _index(self) -> dict[str, tuple[int, ...]]:
         from safetensors import SafetensorError, safe_open
 
-        index = self.folder / _INDEX
-        names = sorted(set(_json(index)["weight_map"].values())) if index.is_file() else [_FILE]
+        if (self.folder / INDEX).is_file():
+            files = sorted(set(weight_map(self.folder).values()))
+        else:
+            check_folder(self.folder)
+            files = [self.folder / SINGLE]
         shapes: dict[str, tuple[int, ...]] = {}
-        for path in (self.folder / name for name in names):
-            if not path.is_file():
-                raise UserError(f"{self.folder} has no {path.name}; only safetensors are read")
+        for path in files:
             try:
                 with safe_open(path, framework="pt") as file:
                     for key in file.keys():  # noqa: SIM118 - safe_open is no mapping

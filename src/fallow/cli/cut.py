@@ -95,7 +95,6 @@ class Args:
 
 def run(args: Args) -> int:
     """Check, choose, cut, say what it became."""
-    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     from fallow.errors import UserError
@@ -103,6 +102,7 @@ def run(args: Args) -> int:
     from fallow.shearing.families import family_of
     from fallow.shearing.streaming import config_of_folder, cut_folder, refuse_output
     from fallow.shearing.target import describe
+    from fallow.stock import new_model
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
@@ -114,7 +114,7 @@ def run(args: Args) -> int:
         raise UserError(f"--shard-gigabytes is {args.shard_gigabytes}, but it must be above 0")
     source = Path(args.folder)
     config = config_of_folder(source)
-    counter = Counter.of_config(config, AutoModelForCausalLM.from_config)
+    counter = Counter.of_config(config, new_model)
     units = _given(args) if args.kept else None
     target = units.target if units is not None else _target(args, config, counter)
     facts = {"model": args.folder, "output": args.output, **describe(counter.source, target, counter)}

@@ -47,13 +47,16 @@ def open_model(
     import torch
     from transformers.utils import logging
 
+    from fallow import stock
     from fallow.data.tokenizer import load_tokenizer
     from fallow.evaluate.classification import check_classifier, pad_with
     from fallow.evaluate.prompts import check_vocabulary
-    from fallow.folder import check_causal, load
+    from fallow.folder import check_causal, is_unmerged, load
 
     logging.disable_progress_bar()
     where = device_named(torch, device)
+    if not is_unmerged(Path(folder)):
+        stock.check_folder(Path(folder))  # before its tokenizer, which transformers would have remarks on
     words = load_tokenizer(home, end=not labels)
     model: Any = settle(load(folder), weights, where)
     (check_classifier if labels else check_causal)(model, folder)

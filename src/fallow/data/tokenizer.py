@@ -10,6 +10,7 @@ from fallow.data.settings import TokenizerSettings
 from fallow.data.wordpiece import read_wordpiece
 from fallow.errors import UserError
 from fallow.files import write_folder
+from fallow.stock import first_line, read_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -69,7 +70,7 @@ def load_tokenizer(path: str, *, end: bool = True) -> "PreTrainedTokenizerFast":
     Raises:
         UserError: nothing is there, it is not a fast one, or it has no end token.
     """
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     local = Path(path).is_dir()
     if path.endswith((".txt", ".txt.gz")):
@@ -83,9 +84,11 @@ def load_tokenizer(path: str, *, end: bool = True) -> "PreTrainedTokenizerFast":
     ):
         raise UserError(f"{path} holds no tokenizer (no tokenizer.json). Name the folder of a Hugging Face model.")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=local)
+        tokenizer = read_tokenizer(path)
+    except UserError:
+        raise
     except Exception as error:  # transformers and its network layers raise many kinds
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        first = first_line(error)
         where = "" if local else " It is no local folder, so the Hub was asked."
         raise UserError(f"tokenizer {path} could not be loaded: {first}{where}") from None
     if not isinstance(tokenizer, PreTrainedTokenizerFast):

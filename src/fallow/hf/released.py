@@ -18,6 +18,7 @@ from fallow.methods import SLTrain
 from fallow.methods.base import reparam_layers
 from fallow.methods.released_draw import ReleasedDraws
 from fallow.skeleton import fill, without_values
+from fallow.stock import INDEX, SINGLE, weight_map
 from fallow.supports import Support
 
 SETTINGS_FILE = "splora_config.json"
@@ -178,14 +179,10 @@ def _tensors(path: Path, pickle: bool) -> tuple[Mapping[str, Tensor], Path]:
     """All tensors by name, and the file to name in messages."""
     from safetensors import SafetensorError
 
-    single, index, pickled = path / "model.safetensors", path / "model.safetensors.index.json", path / _PICKLE
+    single, index, pickled = path / SINGLE, path / INDEX, path / _PICKLE
     try:
         if index.is_file():
-            listed = read_json(index, _AGAIN).get("weight_map") or {}
-            files = sorted({path / Path(str(name)).name for name in listed.values()})
-            if lost := [file for file in files if not file.is_file()]:
-                raise UserError(f"{lost[0]} is missing, but {index.name} names it. {_AGAIN}")
-            return _Tensors(files), index
+            return _Tensors(sorted(set(weight_map(path).values()))), index
         if single.is_file():
             return _Tensors([single]), single
     except SafetensorError as error:
@@ -200,7 +197,7 @@ def _tensors(path: Path, pickle: bool) -> tuple[Mapping[str, Tensor], Path]:
     try:
         found = torch.load(pickled, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises many kinds for damaged files and for those with more than tensors
-        raise UserError(f"{pickled} is damaged, or holds more than tensors: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{pickled} is damaged, or holds more than tensors. Save the weights alone") from error
     return dict(found), pickled
 
 

@@ -1,6 +1,5 @@
 """The weights of a Hugging Face folder, tensor by tensor: nothing is loaded before it is asked for."""
 
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +9,8 @@ from torch import Tensor
 
 from fallow.errors import UserError
 from fallow.shearing.families import Family
+from fallow.stock import INDEX, SINGLE, check_folder, weight_map
 
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
 _BUFFERS = (".inv_freq", ".attention.bias", ".attention.masked_bias", ".attn.bias", ".attn.masked_bias")
 """What older versions of transformers saved and today's compute."""
@@ -76,26 +74,10 @@ class Checkpoint:
 
 def _files(folder: Path) -> dict[str, Path]:
     if (folder / INDEX).is_file():
-        try:
-            listed = dict(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{folder / INDEX} is damaged: {error}") from None
-        for file in sorted(set(listed.values())):
-            if not (folder / file).is_file():
-                raise UserError(f"{folder / file} is missing, but {INDEX} names it. Fetch the model again")
-        return {name: folder / file for name, file in sorted(listed.items(), key=lambda item: item[1])}
-    if not (folder / SINGLE).is_file():
-        found = "it has pickled weights only, which fallow does not open: " if _has_pickle(folder) else ""
-        raise UserError(
-            f"{folder} holds no {SINGLE}: {found}save the model again with transformers' save_pretrained, which writes "
-            "safetensors"
-        )
+        return dict(sorted(weight_map(folder).items(), key=lambda item: item[1].name))
+    check_folder(folder)
     with _open(folder / SINGLE) as file:
         return dict.fromkeys(file.keys(), folder / SINGLE)
-
-
-def _has_pickle(folder: Path) -> bool:
-    return any(folder.glob("pytorch_model*.bin"))
 
 
 def _open(path: Path) -> Any:

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from fallow.errors import UserError
 from fallow.files import refuse_full_disk
-from fallow.shearing.checkpoint import INDEX, SINGLE, Checkpoint
+from fallow.shearing.checkpoint import Checkpoint
 from fallow.shearing.families import Family, check_target, family_of
 from fallow.shearing.kept import KEPT_FILE, Kept
 from fallow.shearing.slots import length
 from fallow.shearing.surgery import cut_config, cut_tensor, renumbered
+from fallow.stock import INDEX, SINGLE, first_line, new_model, read_config
 
 Progress = Callable[[int, int], None]
 """(tensors done, tensors in all)"""
@@ -32,15 +33,14 @@ def config_of_folder(folder: Path) -> Any:
     Raises:
         UserError: there is none, or it cannot be read.
     """
-    from transformers import AutoConfig
-
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} holds no model (no config.json)")
     try:
-        return AutoConfig.from_pretrained(folder)
+        return read_config(str(folder))
+    except UserError:
+        raise
     except Exception as error:  # transformers raises many kinds
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{folder / 'config.json'} is refused by transformers: {first}") from error
+        raise UserError(f"{folder / 'config.json'} is refused by transformers: {first_line(error)}") from error
 
 
 def cut_folder(
@@ -133,10 +133,8 @@ def _plan(checkpoint: Checkpoint, family: Family, kept: Kept) -> list[_Entry]:
 
 def _check_names(family: Family, config: Any, names: set[str]) -> None:
     """The result must hold every tensor of the stock model and no other."""
-    from transformers import AutoModelForCausalLM
-
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = new_model(config)
     wanted = {name for name, _ in model.named_parameters()}
     free = set(model.state_dict()) - wanted  # a tied head, which some files hold all the same
     for name in sorted(wanted - names):

@@ -13,6 +13,7 @@ from fallow.shearing.families import Family, check_target, family_of
 from fallow.shearing.known import KNOWN
 from fallow.shearing.settings import SIZES, Target
 from fallow.shearing.shape import Shape
+from fallow.stock import config_from, new_model
 
 _TOLERANCE = 0.02
 
@@ -68,11 +69,10 @@ def _like(name: str, source: Shape) -> Shape:
         close = nearest(name, KNOWN)
         hint = f"Did you mean {close}?" if close else f"Known: {', '.join(KNOWN)}."
         raise UserError(f'like is "{name}", which is neither a known model nor a folder with a config.json. {hint}')
-    from transformers import AutoConfig
-
     try:
-        values = dict(json.loads(file.read_text(encoding="utf-8")))
-        config = AutoConfig.for_model(values.pop("model_type"), **values)
+        config = config_from(json.loads(file.read_text(encoding="utf-8")), file)
+    except UserError:
+        raise
     except Exception as error:  # transformers raises many kinds
         raise UserError(f"{file} is not the configuration of a model: {error}") from error
     return family_of(config).shape_of(config)
@@ -149,11 +149,8 @@ def resized_config(values: Mapping[str, Any], target: Target) -> dict[str, Any]:
     Raises:
         UserError: see `shape_for`.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    plain = dict(values)
-    config = AutoConfig.for_model(plain.pop("model_type"), **plain)
-    shape = shape_for(target, config, lambda: Counter.of_config(config, AutoModelForCausalLM.from_config))
+    config = config_from(values)
+    shape = shape_for(target, config, lambda: Counter.of_config(config, new_model))
     return family_of(config).resized(values, shape)
 
 

@@ -15,6 +15,7 @@ from fallow.data.task import Task
 from fallow.errors import UserError
 from fallow.evaluate.classification import classify, pad_with, pooled
 from fallow.folder import build, is_unmerged, load
+from fallow.stock import check_stored, first_line, read_config, read_model
 from fallow.train import Mesh
 from fallow.train.objective import Objective, TextClass, TextValue
 
@@ -98,20 +99,26 @@ class LabelHead:
 
     def _stock(self, source: str) -> tuple[Any, bool]:
         """A stock model as a classifier, and whether its head is one for this task."""
-        from transformers import AutoConfig, AutoModelForSequenceClassification
+        from transformers import AutoModelForSequenceClassification
 
         try:
-            config: Any = AutoConfig.from_pretrained(source)
+            config: Any = read_config(source)
             has_head = self._is_of(config, next(iter(config.architectures or []), ""))
             for key, value in self._labels().items():
                 setattr(config, key, value)
             with torch.random.fork_rng(devices=[]), _quiet():  # a head that is drawn here is not used
-                model, found = AutoModelForSequenceClassification.from_pretrained(
-                    source, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
+                model, found = read_model(
+                    AutoModelForSequenceClassification,
+                    source,
+                    config=config,
+                    dtype=torch.float32,
+                    ignore_mismatched_sizes=True,
                 )
+        except UserError:
+            raise
         except Exception as error:  # transformers and safetensors raise many kinds for damaged folders
-            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise UserError(f"{source} holds a model that cannot be loaded: {first}") from error
+            raise UserError(f"{source} holds a model that cannot be loaded: {first_line(error)}") from error
+        check_stored(model, Path(source))
         prefix = f"{model.base_model_prefix}."
         body = sorted(name for name in found["missing_keys"] if name.startswith(prefix) and _FRESH not in name)
         if body:
