@@ -125,7 +125,7 @@ def test_merging_cuts_to_what_was_evaluated(name) -> None:
         merged = fallow.merge(model)
         assert merged is not model and type(merged) is architecture
         with pytest.raises(UserError, match="merged into another one already. Use what fallow.merge returned"):
-            fallow.merge(model)
+            _ = fallow.merge(model)
         assert facts(merged)[1] == target
         assert distance(merged(tokens()).logits, gated) < 1e-6
     assert not any("gates" in parameter for parameter, _ in merged.named_parameters())
