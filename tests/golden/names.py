@@ -136,8 +136,7 @@ def trained(row: Row, family: str, precision: str, folder: Path) -> tuple[nn.Mod
 
 def merged(model: nn.Module) -> nn.Module:
     """Stock layers again."""
-    fallow.merge(model)
-    return model
+    return fallow.merge(model)
 
 
 def saved(model: nn.Module, folder: Path) -> Path:
