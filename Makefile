@@ -4,6 +4,7 @@
 # make docs    the documentation, into site/
 # make bench   how fast sparse layers and steps are here, beside dense ones; the tables of docs/speed.md
 # make kernels  compile the CPU kernels again, after a change of their sources
+# make attack   kills, power losses, altered files, bad inputs, files of attackers: half an hour, a table at its end
 # make sanitize test the kernels under the address and undefined-behaviour sanitizers
 #
 # Each one makes .venv and installs what it needs the first time; afterwards that is skipped until pyproject.toml or
@@ -12,7 +13,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs bench kernels sanitize clean
+.PHONY: help demo test check format docs bench kernels attack sanitize clean
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
@@ -83,6 +84,9 @@ bench: $(VENV)/.kernels
 
 kernels: $(VENV)/.base
 	$(BIN)/python -m fallow.linear.kernels
+
+attack: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.attack $(ARGS)
 
 sanitize: $(VENV)/.test
 	$(BIN)/python tests/linear/sanitize.py

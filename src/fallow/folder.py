@@ -1,6 +1,6 @@
 """A converted model on disk: safetensors and JSON, and nothing that a plain loader could take for a whole model."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +9,19 @@ from torch import nn
 
 from fallow.conversion import RECORD, Record, convert
 from fallow.errors import UserError
-from fallow.files import file_sha256, fill_folder, read_json, write_json
+from fallow.files import atomic, file_sha256, read_json, refuse_full_disk, write_json
 from fallow.linear import Chosen, linear_sites
 from fallow.linear.cut import HEADS
 from fallow.methods import method_of
 from fallow.methods.base import reparam_layers
 from fallow.methods.registry import method_to_dict
 from fallow.pruning.heads import cut_heads
-from fallow.shortages import refuse_shortage
 from fallow.skeleton import fill, without_values
 from fallow.stock import check_stored, config_from, first_line, new_model, read_generation_config, read_model
 from fallow.supports import Support
 
 RECORD_FILE = "fallow.json"
 WEIGHTS_FILE = "fallow.safetensors"
-STOCK_FILES = ("model*.safetensors", "model*.index.json", "pytorch_model*.bin", "pytorch_model*.index.json")
-"""Patterns of the files in which transformers keeps weights."""
 _FORMAT = 1
 _POSITIONS = ".positions"
 _REFUSAL = "this folder holds a fallow model that is not merged"
@@ -58,11 +55,20 @@ def save(model: nn.Module, folder: str | Path, *, state_dict: Mapping[str, torch
     if record is None and getattr(model, HEADS, None) is not None:
         record = Record(method_of("dense"), (), 0, "")  # a merged model that no configuration can describe
     stock = _pretrained(model)
-    with fill_folder(path, last=(RECORD_FILE, "config.json"), stale=(*STOCK_FILES, WEIGHTS_FILE)) as temporary:
+    with refuse_full_disk(path):
+        path.mkdir(parents=True, exist_ok=True)
         if record is None:
-            stock.save_pretrained(temporary, state_dict=None if state_dict is None else dict(state_dict))
+            stock.save_pretrained(path, state_dict=None if state_dict is None else dict(state_dict))
+            stale = [path / RECORD_FILE, path / WEIGHTS_FILE]
         else:
-            _save_converted(stock, record, _tensors(model, state_dict), temporary)
+            _save_converted(stock, record, _tensors(model, state_dict), path)
+            stale = [
+                *path.glob("model*.safetensors"),
+                path / "model.safetensors.index.json",
+                path / "pytorch_model.bin",
+            ]
+        for file in stale:
+            file.unlink(missing_ok=True)
 
 
 def _save_converted(model: Any, record: Record, tensors: dict[str, torch.Tensor], path: Path) -> None:
@@ -80,7 +86,8 @@ def _save_converted(model: Any, record: Record, tensors: dict[str, torch.Tensor]
     tensors = {**tensors, **chosen_positions(model)}
     from safetensors.torch import save_file
 
-    save_file(tensors, path / WEIGHTS_FILE, metadata={"format": "pt"})
+    with atomic(path / WEIGHTS_FILE) as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
     write_json(path / RECORD_FILE, {**description, "weights": file_sha256(path / WEIGHTS_FILE)})
     notice = _NOTICE if getattr(model, RECORD, None) is not None else _NOTICE_OF_HEADS
     write_json(path / "config.json", {"model_type": notice, "architectures": [type(model).__name__]})
@@ -161,8 +168,7 @@ def load_stock(source: str, cls: Any) -> nn.Module:
         UserError: it cannot be loaded, or some of its weights would be random.
     """
     try:
-        with refuse_shortage(Path(source), "reading"):
-            model, found = read_model(cls, source)
+        model, found = read_model(cls, source)
     except UserError:
         raise
     except Exception as error:  # transformers and safetensors raise many kinds for damaged folders
@@ -186,6 +192,19 @@ def _refuse_nonfinite(model: nn.Module, source: object) -> None:
                 f"{source}: {name} holds values that are not finite numbers (NaN or infinity): the model is damaged, "
                 "or its training failed. Use another one"
             )
+
+
+def check_causal(model: Any, source: object) -> None:
+    """Refuse a model that does not predict the next token.
+
+    Raises:
+        UserError: names its class, and what is needed.
+    """
+    if not model.can_generate() or model.config.is_encoder_decoder:
+        raise UserError(
+            f"{source} holds a {type(model).__name__}, which does not predict the next token. "
+            "A causal language model is needed, such as GPT2LMHeadModel"
+        )
 
 
 def is_unmerged(folder: Path) -> bool:
@@ -215,11 +234,6 @@ def build(config: dict[str, Any], architecture: str = "") -> nn.Module:
     if kind not in CONFIG_MAPPING_NAMES:
         raise unknown("model_type", kind, CONFIG_MAPPING_NAMES)
     cls = _model_class(architecture) if architecture else None
-    if not architecture and kind not in _with_language_models():
-        raise UserError(
-            f"model_type is {kind}, of which transformers has no causal language model. Use a decoder such as gpt2 "
-            "or llama"
-        )
     if cls is None and architecture:
         raise UserError(f"transformers {transformers.__version__} has no class {architecture}")
     dtype = values.pop("dtype", None)
@@ -228,13 +242,6 @@ def build(config: dict[str, Any], architecture: str = "") -> nn.Module:
     if dtype is not None:
         model.to(getattr(torch, str(dtype)))
     return model
-
-
-def _with_language_models() -> Collection[str]:
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-    names: Collection[str] = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    return names
 
 
 def check_config(config: Mapping[str, Any]) -> None:

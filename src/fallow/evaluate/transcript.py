@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fallow.errors import UserError
-from fallow.files import append, atomic
-from fallow.shortages import refuse_shortage
+from fallow.files import append, atomic, refuse_full_disk
 
 _FORMAT, _VERSION = "fallow-texts", 1
 
@@ -73,7 +72,7 @@ class Transcript:
             return
         try:
             head = [] if self.path.exists() and self.path.stat().st_size else [self._head]
-            with refuse_shortage(self.path):
+            with refuse_full_disk(self.path):
                 append(self.path, b"".join(_line(value) for value in [*head, *new]))
         except OSError as error:
             raise UserError(f"{self.path} cannot be written: {error.strerror}. Name another file") from None

@@ -9,8 +9,7 @@ from typing import Any, Literal
 
 from fallow.errors import UserError
 from fallow.evaluate.preference.responses import Pair
-from fallow.files import append
-from fallow.shortages import refuse_shortage
+from fallow.files import append, refuse_full_disk
 
 Order = Literal["ab", "ba"]
 """Whose response was shown first."""
@@ -78,7 +77,7 @@ class Verdicts:
             return
         try:
             head = [] if self.path.exists() and self.path.stat().st_size else [self._head]
-            with refuse_shortage(self.path):
+            with refuse_full_disk(self.path):
                 append(self.path, b"".join(_line(value) for value in [*head, asdict(verdict)]))
         except OSError as error:
             raise UserError(f"{self.path} cannot be written: {error.strerror}. Name another file") from None
