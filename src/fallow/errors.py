@@ -23,6 +23,19 @@ def first_line(error: BaseException) -> str:
     return text.splitlines()[0] if text else type(error).__name__
 
 
+def in_a_line(error: BaseException, most: int = 300) -> str:
+    r"""All that an error of a library says, on one line; cut where it is long. A key alone says nothing by itself.
+
+    >>> in_a_line(ValueError("field 'n_inner':\n  an integer is needed"))
+    "field 'n_inner': an integer is needed"
+    >>> in_a_line(KeyError("gelu7"))
+    "KeyError 'gelu7'"
+    """
+    text = " ".join(str(error).split())
+    text = f"{type(error).__name__} {text}".rstrip() if not text or isinstance(error, KeyError) else text
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 def nearest(name: str, options: Iterable[str]) -> str:
     """The option closest to `name`, or an empty string when none is close.
 

@@ -15,6 +15,7 @@ from fallow.linear.cut import HEADS
 from fallow.methods import method_of
 from fallow.methods.base import reparam_layers
 from fallow.methods.registry import method_to_dict
+from fallow.plausible import check_sizes, few_tensors
 from fallow.pruning.heads import cut_heads
 from fallow.skeleton import fill, without_values
 from fallow.stock import check_stored, config_from, first_line, new_model, read_generation_config, read_model
@@ -236,9 +237,13 @@ def build(config: dict[str, Any], architecture: str = "") -> nn.Module:
     cls = _model_class(architecture) if architecture else None
     if cls is None and architecture:
         raise UserError(f"transformers {transformers.__version__} has no class {architecture}")
+    check_sizes(values)
     dtype = values.pop("dtype", None)
+    if dtype is not None and not isinstance(getattr(torch, str(dtype), None), torch.dtype):
+        raise UserError(f"dtype is {dtype}, but it must be one of torch's, such as float32 or bfloat16")
     hf_config = config_from({"model_type": kind, **values})
-    model: nn.Module = new_model(hf_config, cls)
+    with few_tensors():
+        model: nn.Module = new_model(hf_config, cls)
     if dtype is not None:
         model.to(getattr(torch, str(dtype)))
     return model

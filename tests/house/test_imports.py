@@ -9,7 +9,7 @@ LAYERS = [
     {"run"},
     {"train", "data", "evaluate", "report", "accounting", "analysis", "hf"},
     {"folder"},
-    {"pruning", "skeleton"},
+    {"pruning", "skeleton", "plausible"},
     {"conversion", "counting"},
     {"methods"},
     {"shearing", "tuners"},

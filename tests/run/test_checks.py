@@ -23,7 +23,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("n_layer: 2", "n_layr: 2", 'stage pretrain: model.config: unknown value "n_layr". Did you mean "n_layer"?'),
         ("n_layer: 2", "n_layer: two", "stage pretrain: model.config is refused by transformers"),
-        ("n_embd: 32", "n_embd: -32", "stage pretrain: model.config is refused by transformers"),
+        ("n_embd: 32", "n_embd: -32", "stage pretrain: model.config: n_embd is -32, but it must be at least 0"),
         ("n_head: 2", "n_head: 3", "stage pretrain: model.config is refused by transformers"),
         ("model_type: gpt2", "model_type: gpt9", 'unknown model_type "gpt9"'),
         (
@@ -89,7 +89,7 @@ def test_shipped_recipes_fit(name: str, tmp_path: Path, monkeypatch: pytest.Monk
     recipe = load(name)
     for stage in recipe.stages:
         chain = [recipe.stage(name) for name in recipe.lineage([stage.name])]
-        check_stage(chain, head_of(recipe.datasets[stage.dataset]))
+        check_stage(chain, head_of(recipe.datasets[stage.dataset]), 0, [])
 
 
 @pytest.mark.parametrize(

@@ -83,11 +83,7 @@ def _run(recipe: Recipe, chosen: Sequence[str], mesh: Mesh, *, restart: bool, qu
     logging.disable_progress_bar()  # a bar for every file of a small model says nothing
     started = time.monotonic()
     say = _speaker(mesh)
-    for stage in recipe.stages:  # before anything is made: a later stage must not fail after hours of an earlier one
-        _check_processes(stage, mesh.world)
-        if stage.name in chosen:
-            chain = [recipe.stage(name) for name in recipe.lineage([stage.name])]
-            check_stage(chain, head_of(recipe.datasets[stage.dataset]))
+    check_stages(recipe, chosen, mesh.world)
     judged = [stage for stage in recipe.stages if stage.name in chosen]
     if any(isinstance(recipe.datasets[s.dataset], PairData) and s.evaluate.profile == PLAIN for s in judged):
         require_sacrebleu()
@@ -140,6 +136,25 @@ def _run(recipe: Recipe, chosen: Sequence[str], mesh: Mesh, *, restart: bool, qu
         _report(bench, results, time.monotonic() - started, quiet=quiet)
     mesh.barrier()
     return results
+
+
+def check_stages(recipe: Recipe, chosen: Sequence[str], world: int = 1) -> None:
+    """Refuse stages that cannot be built, before anything is made: none must fail after hours of an earlier one.
+
+    Args:
+        recipe: what is to be run.
+        chosen: names of the stages that will be.
+        world: number of processes.
+
+    Raises:
+        UserError: names the stage.
+    """
+    computed: list[dict[str, Any]] = []
+    for stage in recipe.stages:
+        _check_processes(stage, world)
+        if stage.name in chosen:
+            chain = [recipe.stage(name) for name in recipe.lineage([stage.name])]
+            check_stage(chain, head_of(recipe.datasets[stage.dataset]), recipe.tokenizer.vocab_size, computed)
 
 
 def _check_processes(stage: Stage, world: int) -> None:

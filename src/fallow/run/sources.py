@@ -11,7 +11,7 @@ from torch import nn
 from fallow.conversion import RECORD as CONVERTED
 from fallow.conversion import adopt, convert, filling, planned
 from fallow.data.tokenizer import tokenizer_fingerprint
-from fallow.errors import UserError
+from fallow.errors import UserError, in_a_line
 from fallow.files import read_json
 from fallow.folder import check_config, is_unmerged, load
 from fallow.linear.inputs import dense_weight
@@ -19,6 +19,7 @@ from fallow.methods.base import AttachesModules, SelectsSupports, reparam_layers
 from fallow.methods.dense import Dense
 from fallow.methods.registry import method_to_dict
 from fallow.methods.sparse import wake
+from fallow.plausible import check_forward, check_ids, quiet
 from fallow.pruning import Heads, Weights, prune
 from fallow.pruning.heads import check_heads
 from fallow.pruning.matrices import in_blocks, matrices
@@ -206,24 +207,27 @@ def built(stage: Stage, values: dict[str, Any], head: Head) -> nn.Module:
     try:
         if not stage.model.path:  # a folder's own configuration may hold values of other releases, which do nothing
             check_config(values)
-        return head.build(values)
+        with quiet():
+            return head.build(values)
     except UserError as error:
         raise UserError(f"stage {stage.name}: model.config: {error}") from None
     except Exception as error:  # transformers raises many kinds
-        raise UserError(f"stage {stage.name}: model.config is refused by transformers: {error}") from error
+        raise UserError(f"stage {stage.name}: model.config is refused by transformers: {in_a_line(error)}") from error
 
 
-def check_stage(chain: Sequence[Stage], head: Head) -> None:
+def check_stage(chain: Sequence[Stage], head: Head, vocabulary: int, computed: list[dict[str, Any]]) -> None:
     """Build and convert the model of a stage without memory: what does not fit is known before anything is made.
 
     Args:
         chain: the stage, whose method, targets, supports and projected gradients are checked, after those that it
             descends from. Only a model from a configuration or a folder can be built.
         head: what the stage needs on the blocks.
+        vocabulary: number of tokens; 0 where it is not known yet.
+        computed: values of models that were tried already; gets those of this one.
 
     Raises:
-        UserError: the configuration is refused, a model cannot be cut to a target, targets match nothing, or a support
-            does not fit a matrix.
+        UserError: the configuration is refused, or the model cannot be computed; a model cannot be cut to a target,
+            targets match nothing, or a support does not fit a matrix.
     """
     root, stage = chain[0], chain[-1]
     for one in chain[:-1]:
@@ -242,8 +246,18 @@ def check_stage(chain: Sequence[Stage], head: Head) -> None:
         values = begins_with(one, values)
         if one is not stage:
             values = leaves(one, values)
-    with torch.device("meta"):
-        model = built(root, values, head)
+    try:
+        if not path:
+            check_ids(values, vocabulary)
+        with torch.device("meta"):
+            model = built(root, values, head)
+        if values not in computed:
+            with quiet():
+                check_forward(model)
+            computed.append(values)
+    except UserError as error:
+        known = str(error).startswith("stage ")
+        raise UserError(str(error) if known else f"stage {root.name}: model.config: {error}") from None
     try:
         if isinstance(stage.prune, Heads):
             check_heads(model, stage.prune)
@@ -252,6 +266,8 @@ def check_stage(chain: Sequence[Stage], head: Head) -> None:
             projected_names(model, stage.update.projection)
     except UserError as error:
         raise UserError(f"stage {stage.name}: {error}") from None
+    except (RuntimeError, MemoryError, OverflowError) as error:  # of torch: sizes that no tensor has
+        raise UserError(f"stage {stage.name}: method {stage.method.name} does not fit: {in_a_line(error)}") from error
 
 
 def _check_vocabulary(model: Any, tokenizer: Any, stage: Stage, before: dict[str, Any]) -> None:
