@@ -232,10 +232,24 @@ def read_sealed(path: Path, hint: str, *, form: int = 0) -> dict[str, Any]:
     value = read_json(path, hint)
     if form and (found := value.get("format", 1)) != form:
         raise UserError(f"{path} is of format {found}, but this fallow reads format {form}. {hint}")
-    seal = value.pop(_SEAL, None)
-    if seal is None:
+    if _SEAL not in value:
         raise UserError(f"{path} is damaged (it has no checksum of itself). {hint}")
-    if seal != _seal(value):
+    return unsealed(path, value, hint)
+
+
+def unsealed(path: Path, value: dict[str, Any], hint: str) -> dict[str, Any]:
+    """An object that was read, without its checksum; one that has none is taken as it is.
+
+    Args:
+        path: where it was read.
+        value: changed in place.
+        hint: what to do when it is damaged.
+
+    Raises:
+        UserError: it was changed since it was sealed.
+    """
+    seal = value.pop(_SEAL, None)
+    if seal is not None and seal != _seal(value):
         raise UserError(f"{path} was changed or is damaged: it does not have the checksum that is in it. {hint}")
     return value
 

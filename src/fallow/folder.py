@@ -9,7 +9,8 @@ from torch import nn
 
 from fallow.conversion import RECORD, Record, convert
 from fallow.errors import UserError
-from fallow.files import atomic, file_sha256, read_json, refuse_full_disk, write_json
+from fallow.files import atomic, file_sha256, read_json, refuse_full_disk, unsealed, write_json, write_sealed
+from fallow.integrity import check_model
 from fallow.linear import Chosen, linear_sites
 from fallow.linear.cut import HEADS
 from fallow.methods import method_of
@@ -24,6 +25,7 @@ from fallow.supports import Support
 RECORD_FILE = "fallow.json"
 WEIGHTS_FILE = "fallow.safetensors"
 _FORMAT = 1
+_PLACE = "_name_or_path"  # of the configuration: where it was loaded from, which says nothing of the model
 _POSITIONS = ".positions"
 _REFUSAL = "this folder holds a fallow model that is not merged"
 _NOTICE = f"{_REFUSAL}. Load it with fallow.load(folder), or write: fallow merge FOLDER --output MERGED"
@@ -76,7 +78,7 @@ def _save_converted(model: Any, record: Record, tensors: dict[str, torch.Tensor]
     description = {
         "format": _FORMAT,
         "architecture": type(model).__name__,
-        "config": model.config.to_dict(),
+        "config": {key: value for key, value in model.config.to_dict().items() if key != _PLACE},
         "method": method_to_dict(record.method),
         "targets": list(record.targets),
         "seed": record.seed,
@@ -89,7 +91,7 @@ def _save_converted(model: Any, record: Record, tensors: dict[str, torch.Tensor]
 
     with atomic(path / WEIGHTS_FILE) as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})
-    write_json(path / RECORD_FILE, {**description, "weights": file_sha256(path / WEIGHTS_FILE)})
+    write_sealed(path / RECORD_FILE, {**description, "weights": file_sha256(path / WEIGHTS_FILE)})
     notice = _NOTICE if getattr(model, RECORD, None) is not None else _NOTICE_OF_HEADS
     write_json(path / "config.json", {"model_type": notice, "architectures": [type(model).__name__]})
     if model.can_generate():
@@ -109,6 +111,7 @@ def load(folder: str | Path) -> nn.Module:
             another checksum.
     """
     path = Path(folder)
+    check_model(path)
     if not is_unmerged(path):
         if not (path / "config.json").exists():
             raise UserError(f"{path} holds no model: neither {RECORD_FILE} nor config.json is there")
@@ -116,6 +119,7 @@ def load(folder: str | Path) -> nn.Module:
     description = read_json(path / RECORD_FILE, _DAMAGED)
     if description.get("format") != _FORMAT:
         raise UserError(f"{path} was written in format {description.get('format')}; this fallow reads format {_FORMAT}")
+    description = unsealed(path / RECORD_FILE, description, f"{_DAMAGED}. To use it as it is, remove its sha256")
     if not (path / WEIGHTS_FILE).exists():
         raise UserError(f"{path / WEIGHTS_FILE} is missing. {_DAMAGED}")
     if description.get("weights") != file_sha256(path / WEIGHTS_FILE):
@@ -168,6 +172,7 @@ def load_stock(source: str, cls: Any) -> nn.Module:
     Raises:
         UserError: it cannot be loaded, or some of its weights would be random.
     """
+    check_model(source)
     try:
         model, found = read_model(cls, source)
     except UserError:

@@ -5,6 +5,8 @@ the record's folder. Beside a model that a run has made it is `fallow-stage.json
 trained `fallow-tokenizer.json`. A folder without a record is taken as it is.
 """
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,9 @@ FORMAT = 2
 """Of all records with checksums; those of format 1 had none."""
 
 _WEIGHTS = (".safetensors", ".bin")
+
+MARK = "check"
+"""Key of a line's checksum in a JSON Lines file that is written in pieces."""
 
 _known: dict[tuple[int, int], tuple[tuple[int, int, int], str]] = {}
 
@@ -70,6 +75,24 @@ def read_record(path: Path, hint: str) -> dict[str, Any]:
     if not isinstance(record.get("files"), dict):
         raise UserError(f"{path} is damaged (it has no files). {hint}")
     return record
+
+
+def with_mark(line: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of a JSON Lines file that is written in pieces, with a checksum of itself."""
+    return {**line, MARK: _mark(line)}
+
+
+def has_mark(line: Mapping[str, Any]) -> bool:
+    """Whether a line has the checksum that was written with it.
+
+    >>> has_mark(with_mark({"text": "rain"})), has_mark({**with_mark({"text": "rain"}), "text": "ruin"})
+    (True, False)
+    """
+    return line.get(MARK) == _mark({key: value for key, value in line.items() if key != MARK})
+
+
+def _mark(line: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(line, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def check_model(folder: str | Path) -> None:

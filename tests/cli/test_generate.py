@@ -8,6 +8,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 
 import fallow
 from fallow.cli.main import main
+from fallow.integrity import with_mark
 
 
 def expected(folder: Path, text: str, **settings: object) -> str:
@@ -74,7 +75,13 @@ def test_texts_are_kept_and_gone_on_from(
     texts.write_text("".join(json.dumps({**row, "text": "kept", "num_tokens": 3}) + "\n" for row in rows[1:]))
     assert main(command) == 2  # without its head it is not ours
     assert "holds something else" in capsys.readouterr().err
-    texts.write_text(json.dumps(rows[0]) + "\n" + json.dumps({**rows[1], "text": "kept"}) + "\n")
+    changed = {**rows[1], "text": "kept"}
+    texts.write_text(json.dumps(rows[0]) + "\n" + json.dumps(changed) + "\n" + json.dumps(rows[2]) + "\n")
+    assert main(command) == 0  # a line that was changed does not count, nor those after it
+    assert json.loads(capsys.readouterr().out) == first
+    assert [json.loads(line) for line in texts.read_text().splitlines()] == rows
+    del changed["check"]
+    texts.write_text(json.dumps(rows[0]) + "\n" + json.dumps(with_mark(changed)) + "\n")
     assert main(command) == 0
     again = json.loads(capsys.readouterr().out)
     assert [row["text"] for row in again] == ["kept", first[1]["text"], "kept"]

@@ -30,7 +30,7 @@ def test_texts_come_back(path: Path) -> None:
     assert texts[[2, 7]].text == 'quotes " and \u2028 and \udc80'
     assert [7, 1] not in texts and [17] not in texts
     lines = path.read_bytes().splitlines()
-    assert json.loads(lines[0]) == {"format": "fallow-texts", "version": 1, **MADE_BY}
+    assert json.loads(lines[0]) == {"format": "fallow-texts", "version": 2, **MADE_BY}
     assert json.loads(lines[1])["context"] == "context 1"
 
 

@@ -90,15 +90,23 @@ def swap_merges(output: Path) -> None:
     [
         ("", overwrite("tune/stage.json", ""), "tune/stage.json is damaged"),
         ("", overwrite("tune/stage.json", "[]"), "tune/stage.json is damaged"),
-        ("", overwrite("tune/stage.json", "{}"), "tune/stage.json is damaged (it has no training). Delete it"),
-        ("", overwrite("tune/log.jsonl", b"\xff"), "tune/log.jsonl is damaged (line 1)"),
-        ("", cut("pretrain/log.jsonl"), "pretrain/log.jsonl is damaged (line 6). Restore it, or delete it"),
-        ("tune", cut("pretrain/model/model.safetensors"), "pretrain/model holds a model that cannot be loaded"),
-        ("tune", overwrite("pretrain/model/config.json", ""), "pretrain/model/config.json is damaged"),
-        ("tune", overwrite("pretrain/model/fallow-stage.json", "[]"), "fallow-stage.json is damaged"),
-        ("tune", lambda output: shutil.rmtree(output / "pretrain" / "model"), "same command trains it again"),
-        ("tune", swap_merges, "stage pretrain was trained with another tokenizer"),
-        ("tune", overwrite("tokenizer/tokenizer.json", ""), "tokenizer could not be loaded"),
+        (
+            "",
+            overwrite("tune/stage.json", "{}"),
+            "tune/stage.json is of format 1, but this fallow reads format 2. Delete",
+        ),
+        ("", overwrite("tune/log.jsonl", b"\xff"), "tune/log.jsonl was changed or is damaged"),
+        (
+            "",
+            cut("pretrain/log.jsonl"),
+            "Restore it, or delete it to go on without it",
+        ),
+        ("tune", cut("pretrain/model/model.safetensors"), "pretrain/model/model.safetensors was changed or is damaged"),
+        ("tune", overwrite("pretrain/model/config.json", ""), "pretrain/model/config.json was changed or is damaged"),
+        ("tune", overwrite("pretrain/model/fallow-stage.json", "[]"), "fallow-stage.json was changed or is damaged"),
+        ("tune", lambda output: shutil.rmtree(output / "pretrain" / "model"), "same command trains the stage again"),
+        ("tune", swap_merges, "tokenizer/tokenizer.json was changed or is damaged"),
+        ("tune", overwrite("tokenizer/tokenizer.json", ""), "tokenizer/tokenizer.json was changed or is damaged"),
         ("pretrain", lambda output: shard(output).write_bytes(b""), "is damaged (0 bytes, expected"),
         ("pretrain", lambda output: shard(output).write_bytes(b"x" + shard(output).read_bytes()[1:]), "(checksum"),
         ("pretrain", change_text_bytes, "index.json was changed or is damaged"),
@@ -138,8 +146,8 @@ FULL_IN_RUST = SafetensorError("Error while serializing: I/O error: No space lef
     [
         ("transformers.PreTrainedModel.save_pretrained", FULL_IN_RUST, "pretrain/model"),
         ("transformers.PreTrainedTokenizerFast.save_pretrained", Exception(str(FULL_IN_RUST)), "tokenizer"),
-        ("fallow.run.output.write_json", FULL, "disk is full"),
-        ("fallow.run.orchestrate.write_json", FULL, "disk is full"),
+        ("fallow.run.output.write_sealed", FULL, "disk is full"),
+        ("fallow.run.orchestrate.write_sealed", FULL, "disk is full"),
     ],
 )
 def test_a_full_disk_and_then_room(

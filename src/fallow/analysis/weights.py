@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fallow.analysis.families import Family, family_of, split
 from fallow.errors import UserError
 from fallow.folder import is_unmerged, load
+from fallow.integrity import check_model
 from fallow.stock import INDEX, SINGLE, check_folder, weight_map
 
 _BUFFER = re.compile(r"(^|\.)(attn|attention)\.(masked_)?bias$|inv_freq$|(position|token_type)_ids$")
@@ -33,6 +34,7 @@ class Weights:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        check_model(self.folder)
         self.unmerged = is_unmerged(self.folder)
         self._files: dict[str, tuple[Path, str]] = {}
         self._tensors: dict[str, Tensor] = {}

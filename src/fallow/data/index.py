@@ -99,7 +99,7 @@ class Index:
         path = folder / INDEX
         if not path.exists():
             raise UserError(f"{folder} holds no token shards (no {INDEX}). Make them with fallow prepare.")
-        again = f"Delete {folder} and make it again with fallow prepare."
+        again = f"Delete {folder}, and the same command, or fallow prepare, makes it again."
         facts = read_sealed(path, again, form=_FORMAT)
         try:
             del facts["format"], facts["kind"]

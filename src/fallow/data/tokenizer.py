@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from fallow.data.settings import TokenizerSettings
 from fallow.data.wordpiece import read_wordpiece
 from fallow.errors import UserError
-from fallow.files import write_folder
+from fallow.files import write_folder, write_sealed
+from fallow.integrity import FORMAT, TOKENIZER_RECORD, check_tokenizer, checksum, listing
 from fallow.stock import first_line, read_tokenizer
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def load_tokenizer(path: str, *, end: bool = True) -> "PreTrainedTokenizerFast":
     from transformers import PreTrainedTokenizerFast
 
     local = Path(path).is_dir()
+    check_tokenizer(path)
     if path.endswith((".txt", ".txt.gz")):
         return _checked(read_wordpiece(Path(path)), path, end=end)
     if _holds_only_words(Path(path)):
@@ -132,6 +134,25 @@ def tokenizer_fingerprint(tokenizer: "PreTrainedTokenizerFast") -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
+_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "merges.txt", "vocab.txt", "tokenizer.model", "chat_template.jinja",
+)  # fmt: skip
+
+
+def tokenizer_facts(tokenizer: "PreTrainedTokenizerFast", path: str | Path) -> str:
+    """A checksum of a tokenizer and of its files, which say more than how text is encoded: templates, special tokens.
+
+    Args:
+        tokenizer: as it was loaded.
+        path: its folder or vocabulary; a name on the Hub has no files here.
+    """
+    place = Path(path)
+    files = [place / name for name in _FILES] if place.is_dir() else [place]
+    known = {file.name: checksum(file) for file in files if file.is_file()}
+    return hashlib.sha256(json.dumps([tokenizer_fingerprint(tokenizer), known]).encode()).hexdigest()
+
+
 def encode_batch(tokenizer: "PreTrainedTokenizerFast", texts: list[str]) -> list[list[int]]:
     """Token ids of texts, nothing added or cut; in parallel over the texts."""
     backend = tokenizer.backend_tokenizer
@@ -152,3 +173,4 @@ def _limited(texts: Iterable[str]) -> Iterator[str]:
 def _save_whole(tokenizer: "PreTrainedTokenizerFast", folder: Path) -> None:
     with write_folder(folder) as temporary:
         tokenizer.save_pretrained(temporary)
+        write_sealed(temporary / TOKENIZER_RECORD, {"format": FORMAT, "files": listing(temporary)})

@@ -9,8 +9,9 @@ from typing import Any
 
 from fallow.errors import UserError
 from fallow.files import append, atomic, refuse_full_disk
+from fallow.integrity import has_mark, with_mark
 
-_FORMAT, _VERSION = "fallow-texts", 1
+_FORMAT, _VERSION = "fallow-texts", 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +25,10 @@ class Generated:
 
 
 class Transcript:
-    """A JSON Lines file: a head that says what made the texts, then {"context", "text", "num_tokens", "prompt"}.
+    """A JSON Lines file: a head that says what made the texts, then {"context", "text", "num_tokens", "prompt",
+    "check"}, the last a checksum of the others.
 
-    A line is complete or it does not count: what a crash left behind the last whole line is removed.
+    A line is complete and has its checksum, or it does not count: it and all lines after it are removed.
 
     Args:
         path: the file, made with the first texts; None keeps the texts in memory only.
@@ -65,7 +67,9 @@ class Transcript:
         Raises:
             UserError: the disk is full, or the file cannot be written.
         """
-        lines = [{"context": context, **asdict(text), "prompt": _key(prompt)} for prompt, context, text in texts]
+        lines = [
+            with_mark({"context": context, **asdict(text), "prompt": _key(prompt)}) for prompt, context, text in texts
+        ]
         new = [line for line in lines if line["prompt"] not in self._lines]
         self._lines |= {line["prompt"]: line for line in new}
         if self.path is None or not new:
@@ -133,7 +137,7 @@ def _object(line: bytes) -> dict[str, Any] | None:
 
 def _is_text(entry: Mapping[str, Any]) -> bool:
     words = all(isinstance(entry.get(key), str) for key in ("context", "text", "prompt"))
-    return words and isinstance(entry.get("num_tokens"), int)
+    return words and isinstance(entry.get("num_tokens"), int) and has_mark(entry)
 
 
 def _difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:

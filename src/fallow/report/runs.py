@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fallow.errors import UserError
+from fallow.files import unsealed
 from fallow.report.tables import Results
 
 _NOT_THE_RECIPE = ("description", "notes", "output", "root", "device", "trackers", "seed")
@@ -94,7 +95,7 @@ def read_results(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not JSON: {error}") from error
     if not isinstance(results, dict) or not results.get("columns"):
         raise UserError(f"{path} holds no results: it has no columns")
-    return results
+    return unsealed(path, results, "Delete it, and fallow report makes the page from the stages.")
 
 
 def read_run(path: Path, results: Results | None = None) -> Run:

@@ -7,7 +7,8 @@ from typing import Any
 from fallow.data.splits import Splits
 from fallow.files import atomic, write_folder
 from fallow.folder import load
-from fallow.run.output import UNMERGED
+from fallow.run.main_first import main_first
+from fallow.run.output import UNMERGED, told
 from fallow.run.stage import Stage
 from fallow.run.training import Bench, Trained, train
 
@@ -31,13 +32,17 @@ def best_trial(bench: Bench, stage: Stage, splits: Splits, folder: Path) -> tupl
     for number, (settings, trial) in enumerate(stage.trials()):
         at = folder / "trials" / f"{number:02d}"
         numbers = bench.output.finished(at, needs=["loss"])
-        if numbers is None:
+        if numbers is not None:
+            with main_first(bench.mesh) as is_main:
+                if is_main:
+                    bench.lineage.check_finished(trial, at, numbers)
+        else:
             title = f"{stage.name} " + " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in settings.items())
             numbers = _trained(bench, trial, splits, at, title)
         measured = numbers.get("validation") or {"loss": numbers["loss"]}
         by = stage.validation.by
         tried.append({"settings": settings, by: float(measured[by])})
-        found.append((stage.validation.cost(measured), at, numbers))
+        found.append((stage.validation.cost(measured), at, told(numbers)))
     chosen = min(range(len(found)), key=lambda number: found[number][0])
     _, at, numbers = found[chosen]
     if bench.mesh.is_main:
@@ -49,13 +54,14 @@ def best_trial(bench: Bench, stage: Stage, splits: Splits, folder: Path) -> tupl
 
 
 def _trained(bench: Bench, trial: Stage, splits: Splits, at: Path, title: str) -> dict[str, Any]:
-    if bench.mesh.is_main:
-        bench.output.begin(trial, at)
-    bench.mesh.barrier()
+    with main_first(bench.mesh) as is_main:
+        if is_main:
+            bench.lineage.begin(trial, at)
     numbers = train(bench, trial, splits, at, title).numbers
     if bench.mesh.is_main:
         bench.output.finish(at, numbers)
-    return numbers
+        numbers = bench.output.finished(at, needs=["loss"]) or {}  # as every later start will find it
+    return dict(bench.mesh.broadcast_object(numbers))
 
 
 def _copy(source: Path, target: Path) -> None:

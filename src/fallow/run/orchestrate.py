@@ -5,6 +5,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,17 @@ from fallow.errors import UserError
 from fallow.evaluate.bleu import require_sacrebleu
 from fallow.evaluate.evaluation import Evaluation
 from fallow.evaluate.scoring import PLAIN
-from fallow.files import write_json, write_text
+from fallow.files import write_sealed, write_text
 from fallow.folder import is_unmerged, load
 from fallow.hf.card import model_card
+from fallow.lock import owned
 from fallow.run.finished import Finished
 from fallow.run.grid import best_trial
 from fallow.run.heads import head_of
 from fallow.run.judging import judge
+from fallow.run.lineage import Lineage
 from fallow.run.main_first import main_first
-from fallow.run.output import Output
+from fallow.run.output import RESULTS, Output, recipe_dict, told
 from fallow.run.pace import Pace, spoken
 from fallow.run.preferences import require_others
 from fallow.run.recipe import Recipe
@@ -95,14 +98,27 @@ def _run(recipe: Recipe, chosen: Sequence[str], mesh: Mesh, *, restart: bool, qu
     output = Output(Path(recipe.output))
     for stage in judged:
         require_others(stage, chosen, output.folder)
-    with main_first(mesh) as is_main:
-        if is_main:
-            output.claim(recipe, restart=restart)
-        datasets = [recipe.dataset(name) for name in recipe.datasets]
-        tokenizer = open_tokenizer(recipe.tokenizer, datasets, output.folder, prepare=is_main)
-    bench = Bench(recipe, output, mesh, tokenizer, say)
+    with ExitStack() as held:
+        with main_first(mesh) as is_main:
+            if is_main:
+                held.enter_context(owned(output.folder))
+                output.claim(recipe, restart=restart)
+            datasets = [recipe.dataset(name) for name in recipe.datasets]
+            tokenizer = open_tokenizer(recipe.tokenizer, datasets, output.folder, prepare=is_main)
+        bench = Bench(recipe, output, mesh, tokenizer, Lineage(recipe, output, tokenizer), say)
+        records = _stages(bench, chosen)
+        results = collect(recipe, records, {name: output.curve(output.stage(name)) for name in records})
+        if mesh.is_main:
+            _report(bench, results, time.monotonic() - started, quiet=quiet)
+        mesh.barrier()
+    return results
+
+
+def _stages(bench: Bench, chosen: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Make every chosen stage that is not finished; the records of all that then are, in the order of the recipe."""
+    recipe, output, mesh, say = bench.recipe, bench.output, bench.mesh, bench.say
     opened: dict[tuple[str, int], Splits] = {}
-    for stage in recipe.stages:  # and a pair that is too long must not be found after hours either
+    for stage in recipe.stages:  # a pair that is too long must not be found after hours either
         if stage.name in chosen and not _as_asked(stage, output.finished(output.stage(stage.name))):
             _open(bench, stage, opened)
     records, pace = {}, Pace()
@@ -114,28 +130,27 @@ def _run(recipe: Recipe, chosen: Sequence[str], mesh: Mesh, *, restart: bool, qu
                 records[stage.name] = record
             continue
         place = f"[{chosen.index(stage.name) + 1}/{len(chosen)}] {stage.name}"
+        with main_first(mesh) as is_main:
+            if is_main and record is not None:
+                bench.lineage.check_finished(stage, folder, record)
         if record is not None and _as_asked(stage, record):
             say(f"{place}: finished before")
         elif record is not None:
             say(f"{place}: trained before, is judged anew: its evaluate section has changed")
-            record = _judged_anew(bench, stage, _open(bench, stage, opened), folder, record)
+            _judged_anew(bench, stage, _open(bench, stage, opened), folder, record)
         else:
             waiting = [s for s in recipe.stages if s.name in chosen and output.finished(output.stage(s.name)) is None]
             left = spoken(pace.left(waiting))
             say(f"{place}: {stage.label}, {stage.method.name}, {stage.budget if stage.trains else 'prunes'}{left}")
             begun = time.monotonic()
-            splits = _open(bench, stage, opened)
-            record = _stage(bench, stage, splits, folder)
+            _stage(bench, stage, _open(bench, stage, opened), folder)
             pace.add(stage, time.monotonic() - begun)
         mesh.barrier()
         if mesh.is_main:
             output.tidy(folder)
-        records[stage.name] = record
-    results = collect(recipe, records, {name: output.curve(output.stage(name)) for name in records})
-    if mesh.is_main:
-        _report(bench, results, time.monotonic() - started, quiet=quiet)
-    mesh.barrier()
-    return results
+        # Read again, also when it was just written: what a report is made of must not depend on when it is made.
+        records[stage.name] = dict(mesh.broadcast_object(output.finished(folder) if mesh.is_main else None))
+    return records
 
 
 def check_stages(recipe: Recipe, chosen: Sequence[str], world: int = 1) -> None:
@@ -166,18 +181,18 @@ def _check_processes(stage: Stage, world: int) -> None:
         raise UserError(f"stage {stage.name}: {error}") from None
 
 
-def _stage(bench: Bench, stage: Stage, splits: Splits, folder: Path) -> dict[str, Any]:
+def _stage(bench: Bench, stage: Stage, splits: Splits, folder: Path) -> None:
     """Train and judge one stage; with a grid, every trial, and keep the one of the best validation."""
-    if bench.mesh.is_main:
-        bench.output.begin(stage, folder)
-    bench.mesh.barrier()
+    with main_first(bench.mesh) as is_main:
+        if is_main:
+            bench.lineage.begin(stage, folder)
     chosen: dict[str, Any] = {}
     if stage.grid:
         trained, chosen = best_trial(bench, stage, splits, folder)
     else:
         trained = train(bench, stage, splits, folder, stage.name)
     facts = {"stage": stage.name, "training": trained.numbers, "data": splits.report, **chosen}
-    return _judged(bench, stage, splits, folder, trained.model, facts)
+    _judged(bench, stage, splits, folder, trained.model, facts)
 
 
 def _as_asked(stage: Stage, record: dict[str, Any] | None) -> bool:
@@ -187,27 +202,27 @@ def _as_asked(stage: Stage, record: dict[str, Any] | None) -> bool:
     return {**to_dict(Evaluation()), **record.get("evaluate", to_dict(stage.evaluate))} == to_dict(stage.evaluate)
 
 
-def _judged_anew(bench: Bench, stage: Stage, splits: Splits, folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+def _judged_anew(bench: Bench, stage: Stage, splits: Splits, folder: Path, record: dict[str, Any]) -> None:
     """Nothing is trained: the finished model is loaded, and the stage gets other scores."""
     model = None
-    if bench.mesh.is_main:
-        model = load(folder / "model").float().to(bench.mesh.device)
-        bench.output.begin(stage, folder)
-    return _judged(bench, stage, splits, folder, model, record)
+    with main_first(bench.mesh) as is_main:
+        if is_main:
+            bench.lineage.check_data(stage)
+            model = load(folder / "model").float().to(bench.mesh.device)
+            bench.output.begin(stage, folder, record["identity"])
+    _judged(bench, stage, splits, folder, model, record)
 
 
 def _judged(
     bench: Bench, stage: Stage, splits: Splits, folder: Path, model: nn.Module | None, facts: dict[str, Any]
-) -> dict[str, Any]:
-    """The record of a stage with its scores; the main process judges, and writes record and card."""
-    record: dict[str, Any] = {}
+) -> None:
+    """The main process judges, and writes the record of the stage with its scores, and the card of its model."""
     if bench.mesh.is_main and model is not None:
         scores = judge(Finished(model, bench.tokenizer, stage, splits, folder, bench.say))
         apart = is_unmerged(folder / "model")
         record = {**facts, "scores": scores, "evaluate": to_dict(stage.evaluate), "unmerged": apart}
-        write_text(folder / "model" / "README.md", model_card(to_dict(bench.recipe), to_dict(stage), record))
+        write_text(folder / "model" / "README.md", model_card(recipe_dict(bench.recipe), to_dict(stage), told(record)))
         bench.output.finish(folder, record)
-    return dict(bench.mesh.broadcast_object(record))
 
 
 def _open(bench: Bench, stage: Stage, opened: dict[tuple[str, int], Splits]) -> Splits:
@@ -216,6 +231,8 @@ def _open(bench: Bench, stage: Stage, opened: dict[tuple[str, int], Splits]) -> 
     if key not in opened:
         data: Data = bench.recipe.dataset(stage.dataset)
         with main_first(bench.mesh) as is_main:
+            if is_main:
+                bench.lineage.data(stage.dataset)  # what is read now is what counts, also hours later
             opened[key] = open_data(
                 data,
                 bench.tokenizer,
@@ -260,7 +277,7 @@ def _report(bench: Bench, results: dict[str, Any], seconds: float, *, quiet: boo
     from fallow.report.tables import show_table
 
     folder = bench.output.folder
-    write_json(folder / "results.json", results)
+    write_sealed(folder / RESULTS, results)
     write_text(folder / "report.html", run_page(results))
     if quiet:
         return
@@ -268,10 +285,7 @@ def _report(bench: Bench, results: dict[str, Any], seconds: float, *, quiet: boo
     show_table(results)
     for note in results["notes"]:
         print(f"- {note}")
-    print(
-        f"\n{seconds / 60:.1f} minutes. Results: {folder / 'results.json'}\n"
-        f"Report:  {(folder / 'report.html').resolve()}"
-    )
+    print(f"\n{seconds / 60:.1f} minutes. Results: {folder / RESULTS}\nReport:  {(folder / 'report.html').resolve()}")
 
 
 def _speaker(mesh: Mesh) -> Any:

@@ -7,7 +7,8 @@ from typing import Any
 from torch import nn
 
 from fallow.errors import UserError
-from fallow.files import read_json, write_json
+from fallow.files import read_sealed, write_sealed
+from fallow.integrity import FORMAT
 from fallow.linear import ReparamLinear, Sparse
 from fallow.linear.paths import path_of
 from fallow.linear.planner import MEASURE, Choice, usual
@@ -20,6 +21,8 @@ from fallow.train import Mesh
 
 PATHS_FILE = "paths.json"
 """In the folder of a stage: the path of each layer, and why."""
+
+_AGAIN = "Restore it, or delete the folder of that stage, and the same command trains it again."
 
 Summary = list[dict[str, Any]]
 """For each shape, terms and path: how many layers, which path, and why."""
@@ -56,7 +59,7 @@ def settle_paths(
     if not layers:
         return []
     with main_first(mesh) as is_main:
-        known = read_json(file, "Remove it, and paths are chosen again.") if file.exists() else {}
+        known = read_sealed(file, _AGAIN, form=FORMAT)["layers"] if file.exists() else {}
         if stage.path == MEASURE and not known:
             say("  timing the paths of each layer shape on this machine")
         for name, layer in layers.items():
@@ -66,7 +69,8 @@ def settle_paths(
             layer.use(*choice)
         if is_main and not known:
             folder.mkdir(parents=True, exist_ok=True)
-            write_json(file, {name: {"path": layer.path, "why": layer.why} for name, layer in layers.items()})
+            chosen = {name: {"path": layer.path, "why": layer.why} for name, layer in layers.items()}
+            write_sealed(file, {"format": FORMAT, "layers": chosen})
     return summary_of(layers)
 
 

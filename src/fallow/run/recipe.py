@@ -325,6 +325,14 @@ def _files(data: Data) -> list[tuple[str, str]]:
     return [(key, path) for key, path in data_paths(data) if not path.startswith(("embedded:", "hub:"))]
 
 
+def settings_of(recipe: Recipe, stage: Stage) -> dict[str, Any]:
+    """The plain values that decide the weights of a stage or trial, those of its data and tokenizer included."""
+    plain = to_dict(stage)
+    own = {key: value for key, value in plain.items() if key not in _STAGE_IDENTITY_LEAVES_OUT}
+    shared = {"precision": recipe.precision, "tokenizer": to_dict(recipe.tokenizer)}
+    return {**shared, "dataset": recipe.identity()["datasets"][stage.dataset], "stage": own}
+
+
 def _held_out(data: Data) -> bool:
     if isinstance(data, PairData):
         return bool(data.valid) or data.format == "embedded"

@@ -8,7 +8,8 @@ from torch import nn
 
 from fallow.data.proportions import Following, Proportions, check_references
 from fallow.errors import UserError
-from fallow.files import read_json, write_json
+from fallow.files import read_json, read_sealed, unsealed, write_sealed
+from fallow.integrity import FORMAT
 from fallow.run.stage import Stage
 
 NAME = "references.json"
@@ -69,13 +70,13 @@ def _references(
         return read_references(Path(found.file), names)
     kept = folder / NAME
     if kept.is_file():
-        plain = read_json(kept, "Delete it, and the same command measures again.")
+        plain = read_sealed(kept, "Delete it, and the same command measures again.", form=FORMAT)
         return {str(name): float(loss) for name, loss in plain["references"].items()}
     metrics = measure(reference_model(found.path, found.stage))
     losses = {name: metrics.get(f"loss/{name}", metrics["loss"]) for name in names}
     check_references(losses, names)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(kept, {"references": losses, "model": found.path or f"stage {found.stage}"})
+    write_sealed(kept, {"format": FORMAT, "references": losses, "model": found.path or f"stage {found.stage}"})
     return losses
 
 
@@ -87,7 +88,8 @@ def read_references(path: Path, names: list[str]) -> dict[str, float]:
     """
     if not path.is_file():
         raise UserError(f"mixture.references.file is {path}, which does not exist. Make it with fallow reference.")
-    losses = read_json(path, "Make it with fallow reference.").get("references")
+    again = "Make it with fallow reference."
+    losses = unsealed(path, read_json(path, again), again).get("references")
     if not isinstance(losses, dict) or not all(isinstance(v, int | float) for v in losses.values()):
         raise UserError(f'{path} holds no reference losses: an object "references" of numbers by domain is expected.')
     check_references(losses, names)

@@ -3,10 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from fallow.config import from_dict, read
-from fallow.errors import UserError
-from fallow.run.output import RECIPE, Output
-from fallow.run.recipe import Recipe
+from fallow.run.lineage import stages_of
+from fallow.run.output import Output, read_recipe
 from fallow.run.results import collect
 
 
@@ -16,14 +14,6 @@ def reread(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: the folder is no run's, or its recipe or a stage's record cannot be read.
     """
-    try:
-        recipe = from_dict(Recipe, read(folder / RECIPE))
-    except UserError as error:
-        raise UserError(f"{folder / RECIPE} cannot be read: {error}") from None
-    output = Output(folder)
-    records = {}
-    for stage in recipe.stages:
-        record = output.finished(output.stage(stage.name))
-        if record is not None:
-            records[stage.name] = record
+    recipe, output = read_recipe(folder), Output(folder)
+    records = stages_of(recipe, output)
     return collect(recipe, records, {name: output.curve(output.stage(name)) for name in records})

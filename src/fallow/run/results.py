@@ -6,13 +6,13 @@ from itertools import pairwise
 from typing import Any
 
 from fallow import __version__
-from fallow.config import to_dict
 from fallow.evaluate.agreement import METRICS
 from fallow.evaluate.scoring import as_printed
 from fallow.report.sections import gates_of_results, mixtures_of
 from fallow.run.benchmarks import benchmark_columns, benchmark_values
 from fallow.run.domains import by_domain
 from fallow.run.notes import TEXT_SCORES, notes_of
+from fallow.run.output import recipe_dict, told
 from fallow.run.recipe import Recipe
 from fallow.run.stage import Stage
 
@@ -66,7 +66,7 @@ def collect(recipe: Recipe, records: Mapping[str, Record], logs: Mapping[str, Se
     used = [column for column in columns if any(row.get(column["key"]) is not None for row in rows)]
     return {
         "fallow": __version__,
-        "recipe": to_dict(recipe),
+        "recipe": recipe_dict(recipe),
         "columns": used,
         "rows": rows,
         "domains": by_domain(done, records),
@@ -199,6 +199,6 @@ def _samples(stages: Sequence[Stage], records: Mapping[str, Record]) -> list[dic
 
 
 def _without_samples(record: Record) -> dict[str, Any]:
-    plain = dict(record)
+    plain = told(record)
     plain["scores"] = {key: value for key, value in record["scores"].items() if key != "samples"}
     return plain

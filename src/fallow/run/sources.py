@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from fallow import integrity
 from fallow.conversion import RECORD as CONVERTED
 from fallow.conversion import adopt, convert, filling, planned
 from fallow.data.tokenizer import tokenizer_fingerprint
 from fallow.errors import UserError, in_a_line
-from fallow.files import read_json
 from fallow.folder import check_config, is_unmerged, load
+from fallow.integrity import MODEL_RECORD
 from fallow.linear.inputs import dense_weight
 from fallow.methods.base import AttachesModules, SelectsSupports, reparam_layers
 from fallow.methods.dense import Dense
@@ -29,9 +30,6 @@ from fallow.run.heads import Head, VocabularyHead
 from fallow.run.stage import ModelSource, Stage
 from fallow.supports.file import load_supports
 from fallow.train.optimizers.groups import projected_names
-
-RECORD = "fallow-stage.json"
-"""Beside a finished model: how it was trained. Hugging Face ignores it, the next stage reads it."""
 
 PRUNED = "fallow_pruned"
 """Attribute of a model that the stage has pruned: what was left of it."""
@@ -308,10 +306,10 @@ def _refuse_lost_weights(
 
 def read_record(folder: Path) -> dict[str, Any]:
     """How the model in a folder was trained; empty when fallow did not train it."""
-    path = folder / RECORD
+    path = folder / MODEL_RECORD
     if not path.exists():
         return {}
-    record = read_json(path, _AGAIN)
+    record = integrity.read_record(path, f"Restore it, or remove {path} to use the model as it is")
     if not isinstance(record.get("layers", []), list):
         raise UserError(f"{path} is damaged (layers is not a list). {_AGAIN}")
     return record

@@ -17,8 +17,9 @@ from fallow.data.splits import Splits
 from fallow.data.tokenizer import tokenizer_fingerprint
 from fallow.errors import UserError
 from fallow.evaluate.prompts import positions_of
-from fallow.files import write_folder, write_json
+from fallow.files import write_folder, write_sealed
 from fallow.folder import save
+from fallow.integrity import FORMAT, MODEL_RECORD, listing
 from fallow.linear import Chosen
 from fallow.methods.base import (
     KeepsUpdate,
@@ -34,6 +35,7 @@ from fallow.pruning import Pruned
 from fallow.run import moments, sources
 from fallow.run.cutting import Reshape, copy_kept, cutter
 from fallow.run.heads import head_of
+from fallow.run.lineage import Lineage, digest
 from fallow.run.looking import batches_of, cost_of_looking, told_cost
 from fallow.run.main_first import main_first
 from fallow.run.output import UNMERGED, Output
@@ -69,6 +71,7 @@ class Bench:
     output: Output
     mesh: Mesh
     tokenizer: Any
+    lineage: Lineage
     say: Say
 
 
@@ -123,7 +126,7 @@ def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) 
         folder,
         callbacks=_callbacks(bench.recipe, folder, title, head.counts),
         validate=_validation(bench, model, splits, stage, mesh),
-        identity=_identity(bench.recipe, stage),
+        identity=_identity(bench, stage, folder),
         objective=head.objective(stage.label_smoothing),
         start=_start(bench, stage, model),
     )
@@ -284,10 +287,12 @@ def _callbacks(recipe: Recipe, folder: Path, title: str, counts: str) -> list[Ca
     return callbacks
 
 
-def _identity(recipe: Recipe, stage: Stage) -> dict[str, Any]:
-    whole = recipe.identity()
-    position = [s.name for s in recipe.stages].index(stage.name)
-    return {**{k: v for k, v in whole.items() if k != "stages"}, "stage": whole["stages"][position]}
+def _identity(bench: Bench, stage: Stage, folder: Path) -> dict[str, Any]:
+    """What a checkpoint must agree with: the settings, to name a difference, and all that the stage is made from."""
+    whole = bench.recipe.identity()
+    position = [s.name for s in bench.recipe.stages].index(stage.name)
+    settings = {key: value for key, value in whole.items() if key != "stages"}
+    return {**settings, "stage": whole["stages"][position], "made_from": digest(bench.output.begun(folder))}
 
 
 def _validation(
@@ -328,7 +333,9 @@ def _write_model(bench: Bench, stage: Stage, model: Any, stage_folder: Path, lay
     """Write the finished model and return it: merged unless that would fill zeros, with an update apart beside it."""
     method = method_to_dict(stage.method)
     record = {
+        "format": FORMAT,
         "stage": stage.name,
+        "identity": digest(bench.output.begun(stage_folder)),
         "recipe": bench.recipe.name,
         "method": method,
         "revive": method.get("revive", "zeros"),
@@ -347,9 +354,10 @@ def _write_model(bench: Bench, stage: Stage, model: Any, stage_folder: Path, lay
             if isinstance(stage.method, KeepsUpdate):
                 with write_folder(stage_folder / UNMERGED) as apart:
                     save(model, apart)
+                    write_sealed(apart / MODEL_RECORD, {**record, "files": listing(apart)})
             model = merge(model)
             model.save_pretrained(folder)
         bench.tokenizer.save_pretrained(folder)
-        write_json(folder / sources.RECORD, record)
+        write_sealed(folder / MODEL_RECORD, {**record, "files": listing(folder)})
     finished: nn.Module = model
     return finished

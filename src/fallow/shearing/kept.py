@@ -3,6 +3,7 @@
 L: layers kept, d: channels kept, H: query heads kept, K: heads of keys and values kept, m: MLP units kept.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -218,8 +219,9 @@ class Kept:
 
         tensors = {name: torch.as_tensor(getattr(self, name)).to(torch.int32).contiguous() for name in _INDICES}
         tensors |= {name: getattr(self, name).detach().float().cpu().contiguous() for name in _GATES}
+        source = json.dumps(asdict(self.source))
         with atomic(path) as temporary:
-            save_file(tensors, temporary, metadata={"source": json.dumps(asdict(self.source))})
+            save_file(tensors, temporary, metadata={"source": source, "sha256": _digest(source, tensors)})
 
     @classmethod
     def load(cls, path: Path) -> "Kept":
@@ -235,12 +237,23 @@ class Kept:
         try:
             with safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in (*_INDICES, *_GATES)}
-                source = Shape(**json.loads((file.metadata() or {})["source"]))
+                metadata = file.metadata() or {}
+                source = Shape(**json.loads(metadata["source"]))
+                if metadata["sha256"] != _digest(metadata["source"], tensors):
+                    raise ValueError("it does not have the checksum that is in it")
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path} holds no kept units, or is damaged: {error}") from None
         indices = {name: tensors[name].long() for name in _INDICES if name != "layers"}
         gates = {name: tensors[name] for name in _GATES}
         return cls(source=source, layers=tuple(tensors["layers"].tolist()), **indices, **gates)
+
+
+def _digest(source: str, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(source.encode())
+    for name in (*_INDICES, *_GATES):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        digest.update(tensors[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _check(name: str, rows: Tensor, size: int) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fallow.errors import UserError
 from fallow.files import refuse_full_disk
+from fallow.integrity import check_model
 from fallow.shearing.checkpoint import Checkpoint
 from fallow.shearing.families import Family, check_target, family_of
 from fallow.shearing.kept import KEPT_FILE, Kept
@@ -35,6 +36,7 @@ def config_of_folder(folder: Path) -> Any:
     """
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} holds no model (no config.json)")
+    check_model(folder)
     try:
         return read_config(str(folder))
     except UserError:

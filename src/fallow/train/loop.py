@@ -341,6 +341,7 @@ class Loop:
         self.mixture.load_state_dict(state["mixture"])
         self.validation.load_state_dict(state["validation"])
         if state["result"]:
+            self.resume_callbacks(state)
             return FitResult(**{field.name: state["result"][field.name] for field in fields(FitResult)})
         self.method_done = self._method_should_stop()
         self.resume_others(state)
@@ -348,10 +349,14 @@ class Loop:
 
     def resume_others(self, state: dict[str, Any]) -> None:
         """Callbacks and generators; from the start without a state."""
+        self.resume_callbacks(state)
+        self.resume_generators(state["generators"] if state else [])
+
+    def resume_callbacks(self, state: dict[str, Any]) -> None:
+        """What they remember; nothing without a state."""
         saved = state["callbacks"] if state else {}
         for callback in self.callbacks:
             callback.load_state_dict(saved.get(type(callback).__name__, {}))
-        self.resume_generators(state["generators"] if state else [])
 
     def resume_generators(self, saved: list[dict[str, Any]]) -> None:
         """Continue this process's random numbers, or begin its own: processes must not share a dropout mask."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from fallow.data.files import decode, open_binary, parse_json_lines
 from fallow.errors import UserError
+from fallow.integrity import MARK, has_mark
 
 INSTRUCTIONS = ("instruction", "prompt", "context")
 RESPONSES = ("response", "output", "text")
@@ -81,6 +82,8 @@ def _read(path: Path) -> list[dict[str, str]]:
     for number, row in _objects(path):
         if number == 1 and row.get("format") == _HEAD:
             fields = ("context",)  # there `prompt` holds token ids
+        elif MARK in row and fields == ("context",) and not has_mark(row):
+            raise UserError(f"{path}:{number} was changed or is damaged: it does not have the checksum that is in it.")
         else:
             rows.append(_plain(row, f"{path}:{number}", fields))
     if not rows:

@@ -10,13 +10,14 @@ from typing import Any, Literal
 from fallow.errors import UserError
 from fallow.evaluate.preference.responses import Pair
 from fallow.files import append, refuse_full_disk
+from fallow.integrity import has_mark, with_mark
 
 Order = Literal["ab", "ba"]
 """Whose response was shown first."""
 
 Better = Literal["a", "b", "tie"]
 
-_FORMAT, _VERSION = "fallow-verdicts", 1
+_FORMAT, _VERSION = "fallow-verdicts", 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Verdict:
 class Verdicts:
     """A JSON Lines file: a head that says what is compared and by whom, then one verdict a line.
 
-    A line is complete or it does not count: what a crash left behind the last whole line is removed.
+    A line is complete and has its checksum, or it does not count: it and all lines after it are removed.
 
     Args:
         path: the file; None keeps the verdicts in memory only.
@@ -78,7 +79,7 @@ class Verdicts:
         try:
             head = [] if self.path.exists() and self.path.stat().st_size else [self._head]
             with refuse_full_disk(self.path):
-                append(self.path, b"".join(_line(value) for value in [*head, asdict(verdict)]))
+                append(self.path, b"".join(_line(value) for value in [*head, with_mark(asdict(verdict))]))
         except OSError as error:
             raise UserError(f"{self.path} cannot be written: {error.strerror}. Name another file") from None
 
@@ -109,7 +110,10 @@ class Verdicts:
 
 
 def _verdict(entry: Mapping[str, Any] | None) -> Verdict | None:
-    if entry is None or set(entry) != {"key", "order", "better", "reply"}:
+    if entry is None or not has_mark(entry):
+        return None
+    entry = {name: value for name, value in entry.items() if name in ("key", "order", "better", "reply")}
+    if len(entry) != 4:
         return None
     known = entry["order"] in ("ab", "ba") and entry["better"] in ("a", "b", "tie", None)
     return Verdict(**entry) if known and isinstance(entry["key"], str) and isinstance(entry["reply"], str) else None

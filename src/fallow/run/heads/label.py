@@ -15,6 +15,7 @@ from fallow.data.task import Task
 from fallow.errors import UserError
 from fallow.evaluate.classification import classify, pad_with, pooled
 from fallow.folder import build, is_unmerged, load
+from fallow.integrity import check_model
 from fallow.stock import check_stored, first_line, read_config, read_model
 from fallow.train import Mesh
 from fallow.train.objective import Objective, TextClass, TextValue
@@ -101,6 +102,7 @@ class LabelHead:
         """A stock model as a classifier, and whether its head is one for this task."""
         from transformers import AutoModelForSequenceClassification
 
+        check_model(source)
         try:
             config: Any = read_config(source)
             has_head = self._is_of(config, next(iter(config.architectures or []), ""))

@@ -1,11 +1,13 @@
 """The log: one JSON line a step, with nothing in it that differs between two runs of the same recipe."""
 
+import hashlib
 import json
 import logging
 import os
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from fallow.errors import UserError
 from fallow.files import make_folder, sync
 from fallow.train.callbacks.base import Callback
 
@@ -29,6 +31,7 @@ class JsonLog(Callback):
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self._position = 0
+        self._digest = hashlib.sha256()
         self._file: IO[bytes] | None = None
 
     def on_start(self, loop: "Loop") -> None:
@@ -40,7 +43,8 @@ class JsonLog(Callback):
             log.warning("%s is shorter than at the last checkpoint; its lost lines stay lost.", self.path)
             size = self.path.read_bytes().rfind(b"\n") + 1  # half a line would make the file unreadable
         self._file.truncate(min(size, self._position))
-        self._file.seek(0, os.SEEK_END)
+        self._file.seek(0)
+        self._digest = hashlib.file_digest(self._file, "sha256")
         sync(self.path.parent)
 
     def on_step(self, loop: "Loop", record: "StepRecord") -> None:
@@ -61,21 +65,36 @@ class JsonLog(Callback):
         self._close()
 
     def state_dict(self) -> dict[str, Any]:
-        """The length of the file, once all of it is on disk."""
-        if self._file is None:
-            return {"bytes": self._position}
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        return {"bytes": self._file.tell()}
+        """Length and checksum of the file, once all of it is on disk."""
+        if self._file is not None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._position = self._file.tell()
+        return {"bytes": self._position, "sha256": self._digest.hexdigest()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Remember where to cut."""
+        """Remember where to cut, and see that what is before is what was written.
+
+        Raises:
+            UserError: it was changed.
+        """
         self._position = int(state.get("bytes", 0))
+        if "sha256" not in state or not self.path.is_file() or self.path.stat().st_size < self._position:
+            return  # a log that was cut or deleted is told when it is opened
+        with self.path.open("rb") as file:
+            self._digest = hashlib.sha256(file.read(self._position))
+        if self._digest.hexdigest() != state["sha256"]:
+            raise UserError(
+                f"{self.path} was changed or is damaged: it does not have the checksum in the checkpoint. Restore it, "
+                "or delete it to go on without its lines."
+            )
 
     def _write(self, line: dict[str, Any]) -> None:
         assert self._file is not None
-        self._file.write(json.dumps(line).encode() + b"\n")
+        content = json.dumps(line).encode() + b"\n"
+        self._file.write(content)
         self._file.flush()
+        self._digest.update(content)
 
     def _close(self) -> None:
         if self._file is not None:
