@@ -326,11 +326,28 @@ def _files(data: Data) -> list[tuple[str, str]]:
 
 
 def settings_of(recipe: Recipe, stage: Stage) -> dict[str, Any]:
-    """The plain values that decide the weights of a stage or trial, those of its data and tokenizer included."""
-    plain = to_dict(stage)
+    """The plain values that decide the weights of a stage or trial, those of its data and tokenizer included.
+
+    Of local paths only the last name counts: what lies there is known by its content.
+    """
+    plain, data = to_dict(stage), recipe.datasets[stage.dataset]
     own = {key: value for key, value in plain.items() if key not in _STAGE_IDENTITY_LEAVES_OUT}
-    shared = {"precision": recipe.precision, "tokenizer": to_dict(recipe.tokenizer)}
-    return {**shared, "dataset": recipe.identity()["datasets"][stage.dataset], "stage": own}
+    found = {
+        "precision": recipe.precision,
+        "tokenizer": to_dict(recipe.tokenizer),
+        "dataset": to_dict(data),
+        "stage": own,
+    }
+    places = ["tokenizer.path", "stage.model.path", "stage.mixture.references.path", "stage.mixture.references.file"]
+    for key in [*places, *(f"dataset.{key}" for key, path in data_paths(data) if not path.startswith("embedded:"))]:
+        *parents, last = key.split(".")
+        holder: Any = found
+        for parent in parents:
+            holder = holder[int(parent)] if isinstance(holder, list) else holder[parent]
+        at: Any = int(last) if isinstance(holder, list) else last
+        if not holder[at].startswith(("embedded:", "hub:")):
+            holder[at] = PurePath(holder[at]).name
+    return found
 
 
 def _held_out(data: Data) -> bool:
