@@ -1,7 +1,7 @@
 """Files that are whole or absent."""
 
-import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,11 +12,11 @@ from fallow.files import (
     atomic,
     checksums,
     file_sha256,
-    is_full,
+    fill_folder,
     is_temporary,
     read_json,
     read_sealed,
-    refuse_full_disk,
+    refuse_used,
     remove_folder,
     sweep,
     write_folder,
@@ -39,19 +39,6 @@ def test_what_was_there_stays_until_the_new_one_is_whole(tmp_path: Path) -> None
         broken_off()
     assert read_json(path, "") == {"a": "\u00e9"}
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_full_disk_is_known_however_it_is_told(tmp_path: Path) -> None:
-    inner = OSError(errno.ENOSPC, "No space left on device")
-    outer = RuntimeError("could not write")
-    outer.__cause__ = inner
-    told = RuntimeError("I/O error: No space left on device (os error 28)")
-    assert all(map(is_full, (inner, outer, told)))
-    assert not is_full(OSError(errno.EACCES, "Permission denied"))
-    with pytest.raises(UserError, match="the disk is full while writing"), refuse_full_disk(tmp_path):
-        raise outer
-    with pytest.raises(PermissionError), refuse_full_disk(tmp_path):
-        raise PermissionError
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff"])
@@ -164,3 +151,44 @@ def test_a_sealed_record_that_was_changed_is_refused(tmp_path: Path) -> None:
     write_json(path, value)
     with pytest.raises(UserError, match=r"has no checksum of itself"):
         read_sealed(path, "")
+
+
+def test_a_folder_that_is_there_gets_the_files_and_keeps_others(tmp_path: Path) -> None:
+    for name in ("README.md", "config.json", "model-1.safetensors"):
+        (tmp_path / name).write_text("old")
+    with fill_folder(tmp_path, stale=["model*.safetensors"]) as temporary:
+        (temporary / "config.json").write_text("new")
+        (temporary / "sub").mkdir()
+        (temporary / "sub" / "a").write_text("new")
+    found = {path.relative_to(tmp_path).as_posix(): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == {"README.md": "old", "config.json": "new", "sub/a": "new"}
+
+
+def test_a_folder_killed_while_it_is_filled_is_filled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dying after every rename: the folder is no model, and counts as empty for the same command."""
+    rename = Path.rename
+    for moves in range(3):
+        output = tmp_path / f"{moves}"
+        output.mkdir()
+        child = os.fork()
+        if child == 0:
+            left = iter(range(moves))
+
+            def dying(self: Path, target: Path, left: Iterator[int] = left) -> Path:
+                if next(left, None) is None:
+                    os._exit(9)
+                return rename(self, target)
+
+            monkeypatch.setattr(Path, "rename", dying)
+            with fill_folder(output) as temporary:
+                for name in ("a", "b", "config.json"):
+                    (temporary / name).write_text("x")
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+        assert not (output / "config.json").exists()
+        assert len([path for path in output.iterdir() if not is_temporary(path.name)]) == moves
+        refuse_used(output)
+        assert list(output.iterdir()) == []
+    (output / "mine").touch()
+    with pytest.raises(UserError, match=r"not empty. Use another --output"):
+        refuse_used(output)

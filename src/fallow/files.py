@@ -17,12 +17,13 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from fallow.errors import UserError
+from fallow.shortages import refuse_shortage
 
 fcntl: Any = None
 with suppress(ImportError):  # Windows has none
@@ -30,6 +31,8 @@ with suppress(ImportError):  # Windows has none
 
 _TEMPORARY = re.compile(r"\..+\.tmp")
 _SEAL = "sha256"
+_PLAN = "moving.json"
+"""In a holder from which files move into a folder that was there: their names, to undo a move that was broken off."""
 _LONGEST = 200
 """Bytes of a name that go into a temporary one: most systems allow 255 bytes."""
 
@@ -39,11 +42,11 @@ def atomic(path: Path) -> Iterator[Path]:
     """A temporary path that becomes `path`, on disk, when the block ends well, and disappears when it does not.
 
     Raises:
-        UserError: the disk is full, or `path` is no regular file; what was there before is untouched.
+        UserError: something is used up, or `path` is no regular file; what was there before is untouched.
     """
     if path.exists() and not path.is_file():
         raise UserError(f"{path} is no regular file, and only such a one can be replaced. Name another one")
-    with refuse_full_disk(path), _holder(path) as holder:
+    with refuse_shortage(path), _holder(path) as holder:
         temporary = holder / path.name
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666))
         yield temporary
@@ -59,15 +62,56 @@ def write_folder(path: Path) -> Iterator[Path]:
     A folder that was there is replaced, whatever it held. When the block fails, it is untouched.
 
     Raises:
-        UserError: the disk is full, or `path` is a file.
+        UserError: something is used up, or `path` is a file.
     """
-    with refuse_full_disk(path), folder_aside(path) as temporary:
+    with refuse_shortage(path), folder_aside(path) as temporary:
         yield temporary
 
 
 @contextmanager
+def fill_folder(path: Path, *, last: Sequence[str] = ("config.json",), stale: Sequence[str] = ()) -> Iterator[Path]:
+    """A temporary folder whose content goes into a folder that somebody named, when the block ends well.
+
+    A folder that is not there appears whole, as with `write_folder`. One that is there (it may be a mount, or hold
+    other things) stays, and gets the files one by one; without the `last` ones it must mean nothing, and they are
+    removed before the first file moves.
+
+    Args:
+        path: the folder.
+        last: names of the files that make the folder what it is; they are moved in this order.
+        stale: patterns of files of an earlier content that must not stay beside the new one.
+
+    Raises:
+        UserError: something is used up, or `path` is a file.
+    """
+    if not path.exists():
+        with write_folder(path) as temporary:
+            yield temporary
+        return
+    if not path.is_dir():
+        raise UserError(f"{path} is a file, but a folder is to be written there. Name another one")
+    with refuse_shortage(path), _holder(path / "content") as holder:
+        temporary = holder / "content"
+        temporary.mkdir()
+        yield temporary
+        sync_folder(temporary)
+        _move_into(path, temporary, holder / _PLAN, last, stale)
+
+
+def refuse_used(path: Path, flag: str = "--output") -> None:
+    """Refuse a folder that holds something; what a killed command left in it is removed, and does not count.
+
+    Raises:
+        UserError: names the flag.
+    """
+    sweep(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(f"{path} is there already and not empty. Use another {flag}")
+
+
+@contextmanager
 def folder_aside(path: Path) -> Iterator[Path]:
-    """`write_folder` for those who tell a full disk themselves: raises OSError as it comes."""
+    """`write_folder` for those who tell a shortage themselves: raises OSError as it comes."""
     if path.exists() and not path.is_dir():
         raise UserError(f"{path} is a file, but a folder is to be written there. Name another one")
     with _holder(path) as holder:
@@ -260,43 +304,6 @@ def _seal(value: dict[str, Any]) -> str:
 
 
 @contextmanager
-def refuse_full_disk(path: Path) -> Iterator[None]:
-    """Say in one line that the disk is full, in whichever way a library found out.
-
-    Args:
-        path: the file or folder that is being written.
-
-    Raises:
-        UserError: the disk is full.
-    """
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        if not is_full(error):
-            raise
-        raise UserError(
-            f"the disk is full while writing {path}. Free space and run again; finished files are kept."
-        ) from error
-
-
-def is_full(error: BaseException | None) -> bool:
-    """Whether a full disk (or a quota) is behind an error; safetensors only says so in its text.
-
-    >>> is_full(OSError(errno.ENOSPC, "No space left on device"))
-    True
-    """
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if f"os error {errno.ENOSPC}" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-@contextmanager
 def _holder(path: Path) -> Iterator[Path]:
     """A folder beside `path`, closed to others, in which its new content is made; locked, so that none sweeps it."""
     make_folder(path.parent)
@@ -307,7 +314,7 @@ def _holder(path: Path) -> Iterator[Path]:
     try:
         yield holder
     finally:
-        shutil.rmtree(holder, ignore_errors=True)
+        _remove(holder)
         if lock is not None:
             os.close(lock)
 
@@ -345,12 +352,37 @@ def _is_held(path: Path) -> bool:
     return False
 
 
+def _move_into(path: Path, content: Path, plan: Path, last: Sequence[str], stale: Sequence[str]) -> None:
+    names = sorted(entry.name for entry in content.iterdir())
+    write_json(plan, {"names": names})
+    sync(plan.parent)
+    old = {path / name for name in last} | {file for pattern in stale for file in path.glob(pattern)}
+    for file in old:
+        file.unlink(missing_ok=True)
+    sync(path)
+    for name in [name for name in names if name not in last]:
+        if (content / name).is_dir():
+            remove_folder(path / name)
+        (content / name).rename(path / name)
+    sync(path)
+    for name in [name for name in last if name in names]:
+        (content / name).rename(path / name)
+    plan.unlink()
+    sync(plan.parent)
+    sync(path)
+
+
 def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
+    """A temporary file or folder; if files were being moved from it, those that have moved go too."""
+    if not path.is_dir() or path.is_symlink():
         with suppress(OSError):
             path.unlink()
+        return
+    with suppress(OSError, ValueError, TypeError, LookupError, UserError):
+        for name in read_json(path / _PLAN, "")["names"]:
+            if Path(name).name == name:
+                _remove(path.parent / name)
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _exchanged(one: Path, other: Path) -> bool:

@@ -9,7 +9,7 @@ from torch import nn
 
 from fallow.conversion import RECORD, Record, convert
 from fallow.errors import UserError
-from fallow.files import atomic, file_sha256, read_json, refuse_full_disk, unsealed, write_json, write_sealed
+from fallow.files import file_sha256, fill_folder, read_json, unsealed, write_json, write_sealed
 from fallow.integrity import check_model
 from fallow.linear import Chosen, linear_sites
 from fallow.linear.cut import HEADS
@@ -18,12 +18,15 @@ from fallow.methods.base import reparam_layers
 from fallow.methods.registry import method_to_dict
 from fallow.plausible import check_sizes, few_tensors
 from fallow.pruning.heads import cut_heads
+from fallow.shortages import refuse_shortage
 from fallow.skeleton import fill, without_values
 from fallow.stock import check_stored, config_from, first_line, new_model, read_generation_config, read_model
 from fallow.supports import Support
 
 RECORD_FILE = "fallow.json"
 WEIGHTS_FILE = "fallow.safetensors"
+STOCK_FILES = ("model*.safetensors", "model*.index.json", "pytorch_model*.bin", "pytorch_model*.index.json")
+"""Patterns of the files in which transformers keeps weights."""
 _FORMAT = 1
 _PLACE = "_name_or_path"  # of the configuration: where it was loaded from, which says nothing of the model
 _POSITIONS = ".positions"
@@ -58,20 +61,11 @@ def save(model: nn.Module, folder: str | Path, *, state_dict: Mapping[str, torch
     if record is None and getattr(model, HEADS, None) is not None:
         record = Record(method_of("dense"), (), 0, "")  # a merged model that no configuration can describe
     stock = _pretrained(model)
-    with refuse_full_disk(path):
-        path.mkdir(parents=True, exist_ok=True)
+    with fill_folder(path, last=(RECORD_FILE, "config.json"), stale=(*STOCK_FILES, WEIGHTS_FILE)) as temporary:
         if record is None:
-            stock.save_pretrained(path, state_dict=None if state_dict is None else dict(state_dict))
-            stale = [path / RECORD_FILE, path / WEIGHTS_FILE]
+            stock.save_pretrained(temporary, state_dict=None if state_dict is None else dict(state_dict))
         else:
-            _save_converted(stock, record, _tensors(model, state_dict), path)
-            stale = [
-                *path.glob("model*.safetensors"),
-                path / "model.safetensors.index.json",
-                path / "pytorch_model.bin",
-            ]
-        for file in stale:
-            file.unlink(missing_ok=True)
+            _save_converted(stock, record, _tensors(model, state_dict), temporary)
 
 
 def _save_converted(model: Any, record: Record, tensors: dict[str, torch.Tensor], path: Path) -> None:
@@ -89,8 +83,7 @@ def _save_converted(model: Any, record: Record, tensors: dict[str, torch.Tensor]
     tensors = {**tensors, **chosen_positions(model)}
     from safetensors.torch import save_file
 
-    with atomic(path / WEIGHTS_FILE) as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt"})
+    save_file(tensors, path / WEIGHTS_FILE, metadata={"format": "pt"})
     write_sealed(path / RECORD_FILE, {**description, "weights": file_sha256(path / WEIGHTS_FILE)})
     notice = _NOTICE if getattr(model, RECORD, None) is not None else _NOTICE_OF_HEADS
     write_json(path / "config.json", {"model_type": notice, "architectures": [type(model).__name__]})
@@ -174,7 +167,8 @@ def load_stock(source: str, cls: Any) -> nn.Module:
     """
     check_model(source)
     try:
-        model, found = read_model(cls, source)
+        with refuse_shortage(Path(source), "reading"):
+            model, found = read_model(cls, source)
     except UserError:
         raise
     except Exception as error:  # transformers and safetensors raise many kinds for damaged folders

@@ -98,9 +98,10 @@ def run(args: Args) -> int:
     from transformers.utils import logging
 
     from fallow.errors import UserError
+    from fallow.files import refuse_used
     from fallow.shearing.counter import Counter
     from fallow.shearing.families import family_of
-    from fallow.shearing.streaming import config_of_folder, cut_folder, refuse_output
+    from fallow.shearing.streaming import config_of_folder, cut_folder
     from fallow.shearing.target import describe
     from fallow.stock import new_model
 
@@ -109,7 +110,7 @@ def run(args: Args) -> int:
     if not args.output and not args.dry_run:
         raise UserError("name the folder of the result with --output, or write --dry-run")
     if args.output:
-        refuse_output(Path(args.output))
+        refuse_used(Path(args.output))
     if not 0 < args.shard_gigabytes < float("inf"):
         raise UserError(f"--shard-gigabytes is {args.shard_gigabytes}, but it must be above 0")
     source = Path(args.folder)

@@ -47,6 +47,7 @@ def run(args: Args) -> int:
     from transformers.utils import logging
 
     from fallow.errors import UserError
+    from fallow.files import fill_folder, refuse_used
     from fallow.folder import is_unmerged, load
     from fallow.hf.peft_export import base_model, to_peft
     from fallow.hf.update_file import save_update
@@ -60,9 +61,9 @@ def run(args: Args) -> int:
             f"{source} holds a merged model, whose update cannot be told apart any more. Give the folder unmerged "
             "beside it, or fallow.save a model before merging"
         )
-    for path in (target, Path(args.base_output)) if args.base_output else (target,):
-        if path.is_file() or (path.is_dir() and any(path.iterdir())):
-            raise UserError(f"{path} is there already and not empty. Use another name")
+    refuse_used(target)
+    if args.base_output:
+        refuse_used(Path(args.base_output), "--base-output")
     if args.to == "file" and args.base:
         raise UserError("--base has no effect with --to file, which knows its base by a checksum. Leave it out")
     model = load(source)
@@ -75,7 +76,8 @@ def run(args: Args) -> int:
         line = f"{target}: a LoRA of rank {told['rank']} for PEFT"
     if args.base_output:
         stock = base_model(model)
-        stock.save_pretrained(args.base_output)  # type: ignore[operator]
+        with fill_folder(Path(args.base_output)) as folder:
+            stock.save_pretrained(folder)  # type: ignore[operator]
         told["base"] = args.base_output
         line += f"; its base in {args.base_output}"
     print(json_module.dumps(told, indent=2) if args.json else line)

@@ -51,12 +51,12 @@ def run(args: Args) -> int:
     from pathlib import Path
 
     from fallow.errors import UserError
+    from fallow.files import fill_folder, refuse_used
 
     source, target = Path(args.folder), Path(args.output)
     if not source.is_dir():
         raise UserError(f"{source} is not a folder")
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{target} is there already and not empty. Use another --output")
+    refuse_used(target)
     if args.merge and args.seed is not None:
         raise UserError("--seed has no effect on a merged model, which has no supports. Remove --seed or --merge")
     from transformers.utils import logging
@@ -71,16 +71,17 @@ def run(args: Args) -> int:
     with shown("reading layers", lines=4) as progress:
         found = import_released(source, seed=args.seed, pickle=args.pickle, progress=progress)
     counts = count(found.model)
-    if args.merge:
-        with shown("merging layers", lines=4) as progress:
-            export(found.model, target, progress=progress)
-    else:
-        save(found.model, target)
     weights = {"config.json", "README.md", SETTINGS_FILE}
-    for path in source.iterdir():
-        kept = path.name not in weights and path.suffix in (".json", ".txt", ".model", ".jinja")
-        if path.is_file() and kept and not (target / path.name).exists() and "training" not in path.name:
-            shutil.copy2(path, target / path.name)
+    with fill_folder(target) as folder:
+        if args.merge:
+            with shown("merging layers", lines=4) as progress:
+                export(found.model, folder, progress=progress)
+        else:
+            save(found.model, folder)
+        for path in source.iterdir():
+            kept = path.name not in weights and path.suffix in (".json", ".txt", ".model", ".jinja")
+            if path.is_file() and kept and not (folder / path.name).exists() and "training" not in path.name:
+                shutil.copy2(path, folder / path.name)
     if args.json:
         told = {"output": str(target), "merged": args.merge, "stored": counts.stored, "positions": counts.positions}
         print(json_module.dumps({**told, "seed": found.seed, "notes": list(found.notes)}, indent=2))

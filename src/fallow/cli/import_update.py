@@ -47,6 +47,7 @@ def run(args: Args) -> int:
 
     from fallow.counting import count
     from fallow.errors import UserError
+    from fallow.files import fill_folder, refuse_used
     from fallow.folder import is_unmerged, load, save
     from fallow.hf.peft_import import from_peft
     from fallow.hf.update_file import load_update
@@ -58,18 +59,18 @@ def run(args: Args) -> int:
         raise UserError(f"{source} does not exist")
     if not base.is_dir():
         raise UserError(f"{base} is not a folder")
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{target} is there already and not empty. Use another --output")
+    refuse_used(target)
     if args.renamed and source.is_file():
         raise UserError(f"--renamed has no effect with {source}, which knows its base by a checksum. Leave it out")
     if is_unmerged(base):
         raise UserError(f"{base} holds a model that is not merged. Write its base with fallow export --base-output")
     model = load(base)
     method = load_update(model, source) if source.is_file() else from_peft(model, source, renamed=args.renamed)
-    save(model, target)
-    for path in base.glob("*token*"):
-        if not (target / path.name).exists():
-            shutil.copy2(path, target / path.name)
+    with fill_folder(target) as folder:
+        save(model, folder)
+        for path in base.glob("*token*"):
+            if path.is_file() and not (folder / path.name).exists():
+                shutil.copy2(path, folder / path.name)
     told = {"output": str(target), "method": method_to_dict(method), "update": count(model).trainable}
     if args.json:
         print(json_module.dumps(told, indent=2))

@@ -10,7 +10,7 @@ from typing import Any
 
 from fallow import __version__
 from fallow.errors import UserError, unknown
-from fallow.files import is_full
+from fallow.shortages import ShortageError, shortage_of
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("fallow.cli.demo", "Pre-train sparse, fine-tune dense, compare: a few minutes on a laptop."),
@@ -54,8 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = arguments[0] if arguments and not arguments[0].startswith("-") else ""
     try:
         return _dispatch(command, arguments)
-    except UserError as error:
+    except ShortageError as error:
         return _fail(command, str(error), EXIT_USER, debug)
+    except UserError as error:
+        return _fail(command, _of_shortage(error) or str(error), EXIT_USER, debug)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "fallow":
             raise
@@ -65,9 +67,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_PIPE
     except OSError as error:
-        return _fail(command, _about_files(error), EXIT_USER, debug)
+        return _fail(command, _of_shortage(error) or _about_files(error), EXIT_USER, debug)
     except KeyboardInterrupt as stop:
         return _fail(command, str(stop) or "interrupted.", EXIT_INTERRUPTED, debug)
+    except Exception as error:
+        if not (told := _of_shortage(error)):
+            raise
+        return _fail(command, told, EXIT_USER, debug)
 
 
 def _dispatch(command: str, arguments: list[str]) -> int:
@@ -117,10 +123,16 @@ def help_text() -> str:
           torchrun --nproc-per-node 2 -m fallow run recipe.yaml""").replace("{rows}", rows)
 
 
+def _of_shortage(error: BaseException) -> str:
+    """Whatever else was made of it on the way: where something is used up, that is what is told."""
+    found = shortage_of(error)
+    if found is None:
+        return ""
+    place = next((f" ({name})" for name in [getattr(error, "filename", None)] if name), "")
+    return f"{found.what}{place}. {found.remedy} and run the same command again; finished files are kept."
+
+
 def _about_files(error: OSError) -> str:
-    if is_full(error):
-        place = f" ({error.filename})" if error.filename else ""
-        return f"the disk is full{place}. Free space and run the same command; finished files are kept."
     return f"{error.filename} cannot be used: {error.strerror}." if error.filename and error.strerror else str(error)
 
 

@@ -50,6 +50,7 @@ def run(args: Args) -> int:
     from fallow.counting import count
     from fallow.errors import UserError
     from fallow.evaluate.progress import shown
+    from fallow.files import fill_folder, refuse_used
     from fallow.folder import RECORD_FILE, WEIGHTS_FILE, is_unmerged, load
     from fallow.hf.export import export
 
@@ -61,22 +62,18 @@ def run(args: Args) -> int:
         raise UserError(f"{source} holds no unmerged fallow model ({RECORD_FILE} and {WEIGHTS_FILE}); nothing to merge")
     if not 0 < args.shard_size < float("inf"):
         raise UserError(f"--shard-size is {args.shard_size:g}, but it must be above 0 GB. 2 is usual")
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{target} is there already and not empty. Use another --output")
+    refuse_used(target)
     model = load(source)
     before = count(model)
     filled = filling(model)
-    with shown("merging layers", lines=4) as progress:
-        after = export(model, target, zeros=args.zeros, shard_bytes=round(args.shard_size * 1e9), progress=progress)
     ours = {RECORD_FILE, WEIGHTS_FILE, "config.json", "README.md"}
-    for path in source.iterdir():
-        if (
-            path.is_file()
-            and path.name not in ours
-            and not path.name.startswith(".")
-            and not (target / path.name).exists()
-        ):
-            shutil.copy2(path, target / path.name)
+    with fill_folder(target) as folder:
+        with shown("merging layers", lines=4) as progress:
+            after = export(model, folder, zeros=args.zeros, shard_bytes=round(args.shard_size * 1e9), progress=progress)
+        for path in source.iterdir():
+            known = path.name in ours or path.name.startswith(".") or (folder / path.name).exists()
+            if path.is_file() and not known:
+                shutil.copy2(path, folder / path.name)
     if args.json:
         lost = {"update_lost": filled.lost if args.zeros == "keep" else 0.0, "apart": before.apart}
         print(json_module.dumps({"output": str(target), **asdict(after), "sparsity": after.sparsity, **lost}, indent=2))

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from fallow.errors import UserError
-from fallow.files import append, atomic, refuse_full_disk
+from fallow.files import append, atomic
 from fallow.integrity import has_mark, with_mark
+from fallow.shortages import refuse_shortage
 
 _FORMAT, _VERSION = "fallow-texts", 2
 
@@ -76,7 +77,7 @@ class Transcript:
             return
         try:
             head = [] if self.path.exists() and self.path.stat().st_size else [self._head]
-            with refuse_full_disk(self.path):
+            with refuse_shortage(self.path):
                 append(self.path, b"".join(_line(value) for value in [*head, *new]))
         except OSError as error:
             raise UserError(f"{self.path} cannot be written: {error.strerror}. Name another file") from None

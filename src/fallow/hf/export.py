@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from fallow.conversion import RECORD, filling, merge, refuse_merging
 from fallow.counting import Counts, count
-from fallow.files import refuse_full_disk
-from fallow.folder import save
+from fallow.files import fill_folder
+from fallow.folder import RECORD_FILE, STOCK_FILES, WEIGHTS_FILE, save
 from fallow.linear import ReparamLinear
 from fallow.linear.cut import HEADS
 from fallow.linear.reparam import Zeros
@@ -63,9 +63,8 @@ def export(
         return count(model)
     if (filled := filling(model)).entries:
         log.warning(filled.warning(zeros))
-    with refuse_full_disk(path):
-        path.mkdir(parents=True, exist_ok=True)
-        writer = _Writer(path, shard_bytes)
+    with fill_folder(path, stale=(*STOCK_FILES, RECORD_FILE, WEIGHTS_FILE)) as folder:
+        writer = _Writer(folder, shard_bytes)
         positions = nonzero = 0
         for name, tensor in _tensors(model, zeros, progress):
             positions += tensor.numel()
@@ -76,9 +75,9 @@ def export(
             writer.add(name, buffer)
         writer.finish()
         if stock.can_generate():
-            stock.generation_config.save_pretrained(path)
+            stock.generation_config.save_pretrained(folder)
         stock.config.architectures = [type(model).__name__]
-        stock.config.save_pretrained(path)  # last: a folder without it is no model
+        stock.config.save_pretrained(folder)
     return Counts(positions, positions, positions, nonzero, nonzero)
 
 

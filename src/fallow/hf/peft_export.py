@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fallow.conversion import merge
 from fallow.errors import UserError
-from fallow.files import atomic, refuse_full_disk, write_json
+from fallow.files import fill_folder, write_json
 from fallow.linear import ReparamLinear
 from fallow.linear.inputs import stock_layer
 from fallow.methods.adapted import is_head
@@ -81,11 +81,9 @@ def to_peft(model: nn.Module, folder: str | Path, *, base: str = "") -> int:
     path = Path(folder)
     from safetensors.torch import save_file
 
-    with refuse_full_disk(path):
-        path.mkdir(parents=True, exist_ok=True)
-        with atomic(path / WEIGHTS_FILE) as temporary:
-            save_file(tensors, temporary, metadata={"format": "pt", BASE_KEY: fingerprint(bases)})
-        write_json(path / CONFIG_FILE, config)
+    with fill_folder(path, last=(CONFIG_FILE,)) as temporary:
+        save_file(tensors, temporary / WEIGHTS_FILE, metadata={"format": "pt", BASE_KEY: fingerprint(bases)})
+        write_json(temporary / CONFIG_FILE, config)
     return rank
 
 

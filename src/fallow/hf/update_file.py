@@ -9,7 +9,7 @@ from torch import nn
 
 from fallow.conversion import RECORD, convert
 from fallow.errors import UserError
-from fallow.files import atomic, refuse_full_disk
+from fallow.files import atomic
 from fallow.folder import chosen_positions, read_supports
 from fallow.hf.peft_export import fingerprint, updated_layers
 from fallow.linear import linear_sites
@@ -56,10 +56,8 @@ def save_update(model: nn.Module, file: str | Path) -> int:
         "seed": record.seed,
         "base": fingerprint({name: layer.base for name, layer in layers.items() if layer.base is not None}),
     }
-    with refuse_full_disk(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(path) as temporary:
-            save_file(tensors | chosen_positions(model), temporary, metadata={_KEY: json.dumps(known)})
+    with atomic(path) as temporary:
+        save_file(tensors | chosen_positions(model), temporary, metadata={_KEY: json.dumps(known)})
     return path.stat().st_size
 
 

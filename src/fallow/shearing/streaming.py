@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fallow.errors import UserError
-from fallow.files import refuse_full_disk
+from fallow.files import fill_folder, refuse_used
 from fallow.integrity import check_model
 from fallow.shearing.checkpoint import Checkpoint
 from fallow.shearing.families import Family, check_target, family_of
@@ -23,7 +23,6 @@ from fallow.stock import INDEX, SINGLE, first_line, new_model, read_config
 Progress = Callable[[int, int], None]
 """(tensors done, tensors in all)"""
 
-_PARTIAL = ".partial"
 _NOT_COPIED = ("config.json", "README.md", "fallow.json", KEPT_FILE, INDEX)
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx")
 
@@ -63,7 +62,7 @@ def cut_folder(
     Raises:
         UserError: see `cut`; or the output is in use, the source damaged, the disk full.
     """
-    refuse_output(output)
+    refuse_used(output)
     config = config_of_folder(source)
     family = family_of(config)
     shape = family.shape_of(config)
@@ -75,33 +74,13 @@ def cut_folder(
     plan = _plan(checkpoint, family, kept)
     _check_names(family, smaller, {entry.name for entry in plan})
     tied = bool(getattr(config, "tie_word_embeddings", False))
-    partial = output.with_name(output.name + _PARTIAL)
-    shutil.rmtree(partial, ignore_errors=True)
-    with refuse_full_disk(output):
-        partial.mkdir(parents=True)
-        try:
-            shards = list(_shards(checkpoint, family, kept, plan, shard_bytes))
-            _write_weights(partial, checkpoint, family, kept, shards, tied, progress)
-            smaller.save_pretrained(partial)
-            kept.save(partial / KEPT_FILE)
-            _copy_others(source, partial)
-            if output.exists():
-                output.rmdir()
-            partial.rename(output)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+    with fill_folder(output) as folder:
+        shards = list(_shards(checkpoint, family, kept, plan, shard_bytes))
+        _write_weights(folder, checkpoint, family, kept, shards, tied, progress)
+        smaller.save_pretrained(folder)
+        kept.save(folder / KEPT_FILE)
+        _copy_others(source, folder)
     return smaller
-
-
-def refuse_output(output: Path) -> None:
-    """Refuse a folder that holds something already.
-
-    Raises:
-        UserError: says so.
-    """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"{output} is there already and not empty. Use another --output")
 
 
 @dataclass(frozen=True, slots=True)

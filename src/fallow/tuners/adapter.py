@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fallow.files import atomic, refuse_full_disk
+from fallow.files import fill_folder
 from fallow.tuners.extra import peft
 from fallow.tuners.prefix import prefix_of
 from fallow.tuners.scales import ADAPTER
@@ -45,10 +45,7 @@ def save_adapter(model: nn.Module, folder: Path, heads: set[str]) -> None:
     config.modules_to_save = sorted({name.split(".")[0] for name in heads}) or None
     config.base_model_name_or_path = getattr(model, "name_or_path", "") or None
     config.inference_mode = True
-    with refuse_full_disk(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic(folder / _WEIGHTS) as temporary:
-            save_file(
-                {n: t.detach().cpu().contiguous() for n, t in tensors.items()}, temporary, metadata={"format": "pt"}
-            )
-        config.save_pretrained(str(folder))
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with fill_folder(folder, last=("adapter_config.json",)) as temporary:
+        save_file(whole, temporary / _WEIGHTS, metadata={"format": "pt"})
+        config.save_pretrained(str(temporary))

@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from fallow.errors import UserError
 from fallow.evaluate.preference.responses import Pair
-from fallow.files import append, refuse_full_disk
+from fallow.files import append
 from fallow.integrity import has_mark, with_mark
+from fallow.shortages import refuse_shortage
 
 Order = Literal["ab", "ba"]
 """Whose response was shown first."""
@@ -78,7 +79,7 @@ class Verdicts:
             return
         try:
             head = [] if self.path.exists() and self.path.stat().st_size else [self._head]
-            with refuse_full_disk(self.path):
+            with refuse_shortage(self.path):
                 append(self.path, b"".join(_line(value) for value in [*head, with_mark(asdict(verdict))]))
         except OSError as error:
             raise UserError(f"{self.path} cannot be written: {error.strerror}. Name another file") from None
