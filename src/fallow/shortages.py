@@ -26,7 +26,7 @@ class Shortage:
     """As in "Free space"; "and run the same command again" can follow."""
 
 
-_DISK = Shortage("the disk is full", "Free space")
+DISK = Shortage("the disk is full", "Free space")
 _INODES = Shortage("the file system has room, but no inode left for another file", "Remove files that nobody needs")
 _QUOTA = Shortage("your quota of the disk is used up", "Remove files, or have the quota raised,")
 _MEMORY = Shortage("memory is used up", "End other programs, raise the limit (ulimit -v), take smaller batches,")
@@ -37,14 +37,14 @@ _THREADS = Shortage(
 _HANDLES = Shortage("too many files are open", "Raise the limit (ulimit -n 4096)")
 
 _BY_NUMBER = {
-    errno.ENOSPC: _DISK,
+    errno.ENOSPC: DISK,
     errno.EDQUOT: _QUOTA,
     errno.ENOMEM: _MEMORY,
     errno.EMFILE: _HANDLES,
     errno.ENFILE: _HANDLES,
 }
 _BY_TEXT = (
-    (re.compile(r"no space left on device", re.IGNORECASE), _DISK),
+    (re.compile(r"no space left on device", re.IGNORECASE), DISK),
     (re.compile(r"disk quota exceeded", re.IGNORECASE), _QUOTA),
     (
         re.compile(r"start new thread|resource temporarily unavailable|pthread_create", re.IGNORECASE),
@@ -78,7 +78,7 @@ def shortage_of(error: BaseException | None, path: Path | None = None) -> Shorta
         if found is not None:
             named = getattr(link, "filename", None)
             place = path or (Path(os.fsdecode(named)) if isinstance(named, str | bytes) else None)
-            return _INODES if found is _DISK and place is not None and _lacks_inodes(place) else found
+            return _INODES if found is DISK and place is not None and _lacks_inodes(place) else found
         link = link.__cause__ or link.__context__
     return None
 

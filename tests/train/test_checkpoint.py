@@ -1,10 +1,12 @@
 import errno
 import hashlib
 import json
+import os
 import pickle
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -333,3 +335,27 @@ def test_the_optimizer_is_part_of_it_and_supports_are_not(tmp_path: Path) -> Non
     assert "optimizer.blocks.0.values.exp_avg" in held
     assert not any("places" in name for name in held)
     assert not any("head" in name for name in held), "a tied weight is stored once"
+
+
+def test_used_up_inodes_are_not_told_as_a_full_disk(tmp_path: Path, monkeypatch: Any) -> None:
+    def used_up(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    facts = SimpleNamespace(f_files=100, f_favail=0, f_bavail=1000)
+    monkeypatch.setattr(os, "statvfs", lambda path: facts)
+    monkeypatch.setattr(storage, "IndexWriter", used_up)
+    with pytest.raises(UserError, match=r"no inode left for another file\. No checkpoint exists yet\. Remove"):
+        loop(tmp_path).fit()
+
+
+def test_a_passing_shortage_while_reading_is_no_damage(tmp_path: Path, monkeypatch: Any) -> None:
+    broken_off(tmp_path)
+
+    def short(*_: Any, **__: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(storage, "load", short)
+    with pytest.raises(UserError, match=r"no more threads .* while reading .* run the same command again"):
+        loop(tmp_path).fit()
+    monkeypatch.undo()
+    loop(tmp_path).fit()

@@ -13,6 +13,7 @@ import torch
 from fallow.config import difference
 from fallow.errors import UserError
 from fallow.files import remove_folder, sweep
+from fallow.shortages import DISK
 from fallow.train import storage
 from fallow.train.distributed import Mesh
 from fallow.train.storage import SaveError, Tensors
@@ -45,7 +46,7 @@ class Checkpoints:
         try:
             storage.write_folder(path, tensors, {_STATE: state}, self.mesh)
         except SaveError as error:
-            raise UserError(self._not_saved(step, str(error), tensors)) from None
+            raise UserError(self._not_saved(step, error, tensors)) from None
         if self.mesh.is_main:
             for old in self._paths()[: -self.keep]:
                 remove_folder(old)
@@ -117,16 +118,17 @@ class Checkpoints:
             "Use another --output, or --restart to begin again in an empty folder."
         )
 
-    def _not_saved(self, step: int, reason: str, tensors: Tensors) -> str:
-        needed = sum(t.numel() * t.element_size() for t in tensors.values())
-        room = f"A checkpoint needs {_size(needed)}"
-        if self.folder.is_dir():
-            room += f", {_size(shutil.disk_usage(self.folder).free)} are free"
+    def _not_saved(self, step: int, error: SaveError, tensors: Tensors) -> str:
+        room = ""
+        if (not error.is_shortage or error.remedy == DISK.remedy) and self.folder.is_dir():
+            needed = sum(t.numel() * t.element_size() for t in tensors.values())
+            free = shutil.disk_usage(self.folder).free
+            room = f"A checkpoint needs {_size(needed)}, {_size(free)} are free. "
         paths = self._paths()
         kept = f"The checkpoint of step {int(paths[-1].name[5:])} is whole" if paths else "No checkpoint exists yet"
         return (
-            f"saving step {step} in {self.folder} failed: {reason}. {room}. {kept}. "
-            "Make room and run the same command again."
+            f"saving step {step} in {self.folder} failed: {error}. {room}{kept}. "
+            f"{error.remedy} and run the same command again."
         )
 
 

@@ -1,6 +1,5 @@
 """Folders of tensors and JSON with a manifest of checksums, which all processes write together."""
 
-import errno
 import json
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,8 +12,9 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from fallow.errors import UserError
+from fallow.errors import UserError, first_line
 from fallow.files import file_sha256, folder_aside, write_json, write_text
+from fallow.shortages import ShortageError, shortage_of
 from fallow.train.distributed import Mesh
 from fallow.train.tensor_index import INDEX, PICKLED_INDEX, BadIndexError, IndexWriter, TensorReader, described
 
@@ -23,7 +23,19 @@ Tensors = dict[str, torch.Tensor]
 
 
 class SaveError(Exception):
-    """A folder could not be written; what was there before is untouched. The text is the reason."""
+    """A folder could not be written; what was there before is untouched.
+
+    Args:
+        reason: in plain words.
+        remedy: what to do before the same command is run again, where something is used up.
+    """
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(reason, remedy)
+        self.reason, self.remedy, self.is_shortage = reason, remedy or "Make room", bool(remedy)
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 def write_folder(path: Path, tensors: Tensors, files: dict[str, Any], mesh: Mesh) -> None:
@@ -42,15 +54,17 @@ def write_folder(path: Path, tensors: Tensors, files: dict[str, Any], mesh: Mesh
     """
     with ExitStack() as aside:
         made: list[Path] = []
-        _together(mesh, lambda: made.append(aside.enter_context(folder_aside(path))), main_only=True)
+        _together(mesh, path, lambda: made.append(aside.enter_context(folder_aside(path))), main_only=True)
         partial: Path = mesh.broadcast_object(made[0] if made else path)
-        _together(mesh, lambda: _write_tensors(partial, tensors, mesh))
-        _together(mesh, lambda: _write_files(partial, files), main_only=True)
+        _together(mesh, path, lambda: _write_tensors(partial, tensors, mesh))
+        _together(mesh, path, lambda: _write_files(partial, files), main_only=True)
         own: dict[str, Any] = {}
-        _together(mesh, lambda: own.update(_sums(partial, mesh)))
+        _together(mesh, path, lambda: own.update(_sums(partial, mesh)))
         every = {name: entry for part in mesh.gather(own) for name, entry in part.items()}
-        _together(mesh, lambda: write_json(partial / MANIFEST, {"files": dict(sorted(every.items()))}), main_only=True)
-        _together(mesh, aside.close, main_only=True)
+        _together(
+            mesh, path, lambda: write_json(partial / MANIFEST, {"files": dict(sorted(every.items()))}), main_only=True
+        )
+        _together(mesh, path, aside.close, main_only=True)
 
 
 def damage(path: Path, mesh: Mesh) -> str:
@@ -101,9 +115,14 @@ def read_tensors(path: Path, tensors: Tensors, mesh: Mesh) -> None:
         with _quiet():
             load(tensors, storage_reader=_reader(path), no_dist=mesh.world == 1)
     except (Exception, CheckpointException) as error:  # whatever a file can be that has the right checksum
+        failed = _reason(error, path)
+        if failed.is_shortage:
+            raise ShortageError(
+                f"{failed} while reading {path}. {failed.remedy} and run the same command again."
+            ) from error
         raise UserError(
-            f"{path} is damaged ({_reason(error)}). Remove it, and the same command goes on from the checkpoint before "
-            "it, or begins again"
+            f"{path} is damaged ({failed}). Remove it, and the same command goes on from the checkpoint before it, or "
+            "begins again"
         ) from error
 
 
@@ -112,31 +131,28 @@ def size_on_disk(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
-def _together(mesh: Mesh, action: Callable[[], None], *, main_only: bool = False) -> None:
+def _together(mesh: Mesh, path: Path, action: Callable[[], None], *, main_only: bool = False) -> None:
     """Do something on all processes or on the main one; a failure of one is a failure of all."""
-    reason = ""
+    failed: SaveError | None = None
     if mesh.is_main or not main_only:
         try:
             action()
-        except (OSError, RuntimeError, CheckpointException, UserError) as error:
-            reason = _reason(error)
-    if reasons := [text for text in mesh.gather(reason) if text]:
-        raise SaveError(reasons[0])
+        except (OSError, RuntimeError, MemoryError, CheckpointException, UserError) as error:
+            failed = _reason(error, path)
+    if failures := [found for found in mesh.gather(failed) if found]:
+        raise failures[0]
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException, path: Path) -> SaveError:
     """The first cause in plain words; torch wraps what happened on each process."""
     if isinstance(error, CheckpointException):
         for inner, _ in error.failures.values():
-            return _reason(inner)
-    link: BaseException | None = error
-    while link is not None:
-        if isinstance(link, OSError) and link.errno == errno.ENOSPC:
-            return "the disk is full"
-        link = link.__cause__ or link.__context__
+            return _reason(inner, path)
+    if found := shortage_of(error, path):
+        return SaveError(found.what, found.remedy)
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error).partition("\n")[0] or type(error).__name__
+        return SaveError(error.strerror)
+    return SaveError(first_line(error))
 
 
 def _write_tensors(partial: Path, tensors: Tensors, mesh: Mesh) -> None:

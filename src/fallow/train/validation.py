@@ -71,7 +71,7 @@ class BestWeights:
             storage.write_folder(self._path(step), tensors, {}, self.mesh)
         except storage.SaveError as error:
             raise UserError(
-                f"saving the best weights in {self.folder} failed: {error}. Make room and run again."
+                f"saving the best weights in {self.folder} failed: {error}. {error.remedy} and run again."
             ) from None
 
     def read(self, step: int, tensors: storage.Tensors) -> None:
