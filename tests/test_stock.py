@@ -19,7 +19,7 @@ from fallow.cli.main import main
 from fallow.data import TokenizerSettings, train_tokenizer
 from fallow.errors import UserError
 from fallow.folder import build, load
-from fallow.stock import read_config, weight_map
+from fallow.stock import config_from, new_model, read_config, weight_map
 
 CODE = """
 import pathlib
@@ -115,10 +115,10 @@ def test_python_files_of_a_folder_are_not_run_even_after_yes(asked: str, folder:
     assert "needs Python code of its author (auto_map in its files), which fallow does not run" in line
 
 
-def test_python_files_of_a_type_that_has_no_language_model(folder: Path) -> None:
+def test_python_files_of_a_type_that_has_no_language_model() -> None:
     auto_map = {"AutoModelForCausalLM": "own.OwnModel"}
     with pytest.raises(UserError, match="needs Python code of its author"):
-        build({"model_type": "vit", "auto_map": auto_map})
+        new_model(config_from({"model_type": "vit", "auto_map": auto_map}))
 
 
 @pytest.mark.parametrize(

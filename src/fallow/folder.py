@@ -1,6 +1,6 @@
 """A converted model on disk: safetensors and JSON, and nothing that a plain loader could take for a whole model."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -194,19 +194,6 @@ def _refuse_nonfinite(model: nn.Module, source: object) -> None:
             )
 
 
-def check_causal(model: Any, source: object) -> None:
-    """Refuse a model that does not predict the next token.
-
-    Raises:
-        UserError: names its class, and what is needed.
-    """
-    if not model.can_generate() or model.config.is_encoder_decoder:
-        raise UserError(
-            f"{source} holds a {type(model).__name__}, which does not predict the next token. "
-            "A causal language model is needed, such as GPT2LMHeadModel"
-        )
-
-
 def is_unmerged(folder: Path) -> bool:
     """Whether a folder holds a converted model; one that a merged model was saved over is a plain one."""
     if not (folder / RECORD_FILE).exists():
@@ -234,6 +221,11 @@ def build(config: dict[str, Any], architecture: str = "") -> nn.Module:
     if kind not in CONFIG_MAPPING_NAMES:
         raise unknown("model_type", kind, CONFIG_MAPPING_NAMES)
     cls = _model_class(architecture) if architecture else None
+    if not architecture and kind not in _with_language_models():
+        raise UserError(
+            f"model_type is {kind}, of which transformers has no causal language model. Use a decoder such as gpt2 "
+            "or llama"
+        )
     if cls is None and architecture:
         raise UserError(f"transformers {transformers.__version__} has no class {architecture}")
     check_sizes(values)
@@ -246,6 +238,13 @@ def build(config: dict[str, Any], architecture: str = "") -> nn.Module:
     if dtype is not None:
         model.to(getattr(torch, str(dtype)))
     return model
+
+
+def _with_language_models() -> Collection[str]:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    names: Collection[str] = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    return names
 
 
 def check_config(config: Mapping[str, Any]) -> None:

@@ -48,10 +48,11 @@ def open_model(
     from transformers.utils import logging
 
     from fallow import stock
+    from fallow.causal import check_causal
     from fallow.data.tokenizer import load_tokenizer
     from fallow.evaluate.classification import check_classifier, pad_with
     from fallow.evaluate.prompts import check_vocabulary
-    from fallow.folder import check_causal, is_unmerged, load
+    from fallow.folder import is_unmerged, load
 
     logging.disable_progress_bar()
     where = device_named(torch, device)

@@ -80,15 +80,17 @@ def initial_model(stage: Stage, origin: Origin, tokenizer: Any, head: Head) -> n
     path = origin.model or (Path(stage.model.path) if stage.model.path else None)
     before = read_record(path) if path is not None else {}
     kept = _with_terms(stage, path, origin, head)
+    source = str(origin.model or stage.model.path)  # not of a Path, which would change hub:owner/name
     if kept is not None:
         _check_vocabulary(kept, tokenizer, stage, before)
+        head.check(kept, f"stage {stage.name}: {source}")
         return kept
     if path is None:
-        model = _new(stage, tokenizer, head)
+        model, source = _new(stage, tokenizer, head), "model.config"
     else:
-        source = str(origin.model or stage.model.path)  # not of a Path, which would change hub:owner/name
         model = _loaded(source, head, stage.seed, again=origin.model is not None)
     _check_vocabulary(model, tokenizer, stage, before)
+    head.check(model, f"stage {stage.name}: {source}")
     head.adapt(model, tokenizer)
     if origin.reshape is not None:
         model = origin.reshape(model)

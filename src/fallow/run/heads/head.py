@@ -36,6 +36,18 @@ class Head(Protocol):
         """
         ...
 
+    def check(self, model: nn.Module, source: str) -> None:
+        """Refuse a model that cannot learn this, before its first step.
+
+        Args:
+            model: with its first weights.
+            source: where it is from, for messages.
+
+        Raises:
+            UserError: says why, and what to use.
+        """
+        ...
+
     def fits(self, model: nn.Module) -> bool:
         """Whether a model has this very head already."""
         ...

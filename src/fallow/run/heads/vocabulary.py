@@ -6,10 +6,11 @@ from typing import Any
 
 from torch import nn
 
+from fallow.causal import check_causal
 from fallow.conversion import merge
 from fallow.data.batch import Dataset
 from fallow.evaluate.perplexity import perplexity, pooled
-from fallow.folder import build, check_causal, load, load_stock
+from fallow.folder import build, load, load_stock
 from fallow.train import Mesh
 from fallow.train.objective import NextToken, Objective
 
@@ -33,9 +34,11 @@ class VocabularyHead:
             from transformers import AutoModelForCausalLM
 
             return load_stock(source.removeprefix("hub:"), AutoModelForCausalLM).float()
-        model = merge(load(Path(source)).float())
+        return merge(load(Path(source)).float())
+
+    def check(self, model: nn.Module, source: str) -> None:
+        """Refuse a model that sees the tokens which it has to predict."""
         check_causal(model, source)
-        return model
 
     def fits(self, model: nn.Module) -> bool:
         """Whether it predicts the next token."""
