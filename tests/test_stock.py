@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from fallow.cli.json_text import as_json
 from fallow.cli.main import main
 from fallow.data import TokenizerSettings, train_tokenizer
 from fallow.errors import UserError
@@ -231,3 +233,37 @@ def test_bits_of_weights_are_not_taken_for_whole_numbers(name: str, folder: Path
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     for command in commands(folder, tmp_path):
         assert f"{name} is stored as I32, but it is a weight" in refused(command, capsys)
+
+
+def test_a_panic_of_the_tokenizers_library_is_one_line(folder: Path, tmp_path: Path, capsys: Any) -> None:
+    """A regular expression without end makes the library panic, which is no `Exception`."""
+    path = folder / "tokenizer.json"
+    facts = json.loads(path.read_text())
+    split = {"type": "Split", "pattern": {"Regex": "(a|a|aa)+$"}, "behavior": "Isolated", "invert": False}
+    facts["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split, facts["pre_tokenizer"]]}
+    path.write_text(json.dumps(facts))
+    text = "a" * 60 + "b"
+    assert "the tokenizer fails on a text" in refused(["generate", str(folder), "--prompt", text], capsys)
+    assert "the tokenizer fails on a text" in refused(["generate", str(folder), "--prompt", text, "--pairs"], capsys)
+    (tmp_path / "text.txt").write_text(text + "\n")
+    data = ["--data", str(tmp_path / "text.txt"), "--context", "8"]
+    assert "the tokenizer fails on a text" in refused(["evaluate", str(folder), *data], capsys)
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text(json.dumps({"context": text, "target": text}) + "\n")
+    command = ["evaluate", str(folder), "--format", "jsonl", "--data", str(pairs)]
+    assert "the tokenizer fails on a text" in refused(command, capsys)
+
+
+def test_a_loss_that_is_no_number_is_no_result(folder: Path, tmp_path: Path, capsys: Any) -> None:
+    """Finite weights can overflow: here those of a position that two short sequences do not reach."""
+    tensors = load_file(folder / "model.safetensors")
+    tensors["transformer.wpe.weight"][7] = torch.finfo(torch.float32).max
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (tmp_path / "text.txt").write_text("the cat sat on the mat\n" * 20)
+    command = ["evaluate", str(folder), "--data", str(tmp_path / "text.txt"), "--context", "8", "--json"]
+    assert re.search(r"the loss of .* on these data is nan", refused(command, capsys))
+
+
+def test_json_has_no_word_for_what_is_not_finite() -> None:
+    text = as_json({"a": [1.0, float("nan"), (float("-inf"),)], "b": {"c": float("inf")}, "d": "NaN"})
+    assert json.loads(text) == {"a": [1.0, None, [None]], "b": {"c": None}, "d": "NaN"}

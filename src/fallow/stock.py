@@ -109,8 +109,31 @@ def read_tokenizer(source: str) -> Any:
     """
     from transformers import AutoTokenizer
 
-    with _no_foreign_code(source):
+    with _no_foreign_code(source), tokenizing():
         return AutoTokenizer.from_pretrained(source, trust_remote_code=False, local_files_only=Path(source).is_dir())
+
+
+@contextmanager
+def tokenizing() -> Iterator[None]:
+    """Tell a panic of the tokenizers library as an error; it is no `Exception`, and would end the process.
+
+    Raises:
+        UserError: says what the library says.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        raise UserError(
+            f"the tokenizer fails on a text ({first_line(error)}): a rule in its tokenizer.json (regular expressions, "
+            "ids) cannot be followed. Use another tokenizer"
+        ) from None
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether a library written in Rust gave up; the class has no name that could be imported."""
+    return type(error).__name__ == "PanicException"
 
 
 def read_generation_config(folder: Path) -> Any:

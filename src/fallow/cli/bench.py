@@ -1,10 +1,10 @@
 """`fallow bench`: is it really faster on this machine?"""
 
-import json
 import sys
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from fallow.cli.json_text import as_json
 from fallow.config import parse_flags
 from fallow.errors import UserError, unknown
 
@@ -119,7 +119,7 @@ def _linear(values: dict[str, tuple[str, ...]], switches: set[str]) -> int:
         if "json" not in switches:
             print("\n".join(map(_line, rows[-len(found) :])), flush=True)
     if "json" in switches:
-        print(json.dumps(rows, indent=1))
+        print(as_json(rows, indent=1))
     return 0
 
 
@@ -151,7 +151,7 @@ def _step(source: str, values: dict[str, tuple[str, ...]], switches: set[str], s
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
     if "json" in switches:
-        print(json.dumps([row.to_dict() for row in rows], indent=1))
+        print(as_json([row.to_dict() for row in rows], indent=1))
         return 0
     for row in rows:
         print(

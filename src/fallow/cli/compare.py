@@ -1,11 +1,12 @@
 """`fallow compare`: what changed between two models."""
 
-import json as json_module
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
+
+from fallow.cli.json_text import as_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,7 +71,7 @@ def run(args: Args) -> int:
         progress("")
     written = _write(found, output) if output is not None else []
     if args.json:
-        print(json_module.dumps(found, indent=2))
+        print(as_json(found))
         return 0
 
     from fallow.report.tables import show_table

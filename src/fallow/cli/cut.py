@@ -1,12 +1,13 @@
 """`fallow cut`: a smaller model of the same kind, now and without training gates."""
 
-import json as json_module
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
+
+from fallow.cli.json_text import as_json
 
 if TYPE_CHECKING:
     from fallow.shearing.groups import Group
@@ -125,7 +126,7 @@ def run(args: Args) -> int:
         cut_folder(source, kept, Path(args.output), shard_bytes=round(args.shard_gigabytes * 1e9), progress=bar)
         facts["layers"] = list(kept.layers)
     if args.json:
-        print(json_module.dumps(facts, indent=2))
+        print(as_json(facts))
     else:
         print(
             f"source: {counter.source}, {counter.total(counter.source):,} parameters ({family_of(config).model_type})"

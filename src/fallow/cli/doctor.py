@@ -1,7 +1,8 @@
 """`fallow doctor`: is everything there that fallow needs, and what does this machine offer?"""
 
-import json
 from dataclasses import asdict, dataclass
+
+from fallow.cli.json_text import as_json
 
 MARKS = {"ok": "ok  ", "note": "note", "broken": "FAIL"}
 
@@ -26,7 +27,7 @@ def run(args: Args) -> int:
     checks = all_checks()
     broken = [check for check in checks if check.state == "broken"]
     if args.json:
-        print(json.dumps([asdict(check) for check in checks], indent=2))
+        print(as_json([asdict(check) for check in checks]))
     else:
         width = max(len(check.name) for check in checks)
         for check in checks:

@@ -1,11 +1,11 @@
 """`fallow estimate`: what a recipe costs, before it is paid."""
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from fallow.cli.json_text import as_json
 from fallow.config import Words, parse_flags
 from fallow.errors import UserError
 
@@ -76,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
     recipe = load(flags.source, flags.settings)
     cost = estimate_recipe(recipe, question, _measure(recipe) if "measure" in flags.switches else None)
     if "json" in flags.switches:
-        print(json.dumps(cost.to_dict(), indent=2))
+        print(as_json(cost.to_dict()))
         return 0
     from fallow.cli.estimate_text import as_text
 

@@ -1,11 +1,13 @@
 """`fallow evaluate`: perplexity on text, perplexity and scores of generated texts on pairs."""
 
-import json as json_module
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from fallow.cli.json_text import as_json
 from fallow.cli.weights import Weights
 
 if TYPE_CHECKING:
@@ -167,9 +169,24 @@ def run(args: Args) -> int:
     with tempfile.TemporaryDirectory(prefix="fallow-evaluate-") as scratch:
         measure = {"text": measure_text, "pairs": measure_pairs, "labels": measure_labels, "tasks": measure_tasks}
         result = measure[kind](args, model, tokenizer, context, settings, Path(scratch))
+    _refuse_nonfinite(result, args.folder)
     result = {"model": args.folder, "context": context, **result}
-    print(json_module.dumps(result, indent=2) if args.json else "\n".join(lines(result)))
+    print(as_json(result) if args.json else "\n".join(lines(result)))
     return 0
+
+
+def _refuse_nonfinite(result: Mapping[str, Any], folder: str) -> None:
+    """A loss that is no number measures nothing, whatever stands beside it."""
+    from fallow.errors import UserError
+
+    for key, value in result.items():
+        if isinstance(value, Mapping):
+            _refuse_nonfinite(value, folder)
+        elif key == "loss" and not math.isfinite(value):
+            raise UserError(
+                f"the loss of {folder} on these data is {value}: its logits overflow, or are no numbers. Its weights "
+                "are damaged, or its type has too small a range"
+            )
 
 
 def _kind(args: Args) -> str:

@@ -1,10 +1,11 @@
 """`fallow export`: the update of a tuned model, for PEFT or as one small file."""
 
-import json as json_module
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import tyro
+
+from fallow.cli.json_text import as_json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,5 +81,5 @@ def run(args: Args) -> int:
             stock.save_pretrained(folder)  # type: ignore[operator]
         told["base"] = args.base_output
         line += f"; its base in {args.base_output}"
-    print(json_module.dumps(told, indent=2) if args.json else line)
+    print(as_json(told) if args.json else line)
     return 0

@@ -1,11 +1,11 @@
 """`fallow generate`: continue texts with a trained model."""
 
-import json as json_module
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import tyro
 
+from fallow.cli.json_text import as_json
 from fallow.cli.weights import Weights
 
 
@@ -92,12 +92,12 @@ def run(args: Args) -> int:
     from fallow.evaluate.fingerprint import fingerprint
     from fallow.evaluate.generation import generate_texts
     from fallow.evaluate.progress import shown
-    from fallow.evaluate.prompts import encode_context
+    from fallow.evaluate.prompts import encode_context, encode_text
     from fallow.evaluate.transcript import Transcript
     from fallow.lock import owned
 
     def encode(prompt: str) -> Any:
-        return encode_context(tokenizer, prompt) if args.pairs else tokenizer(prompt)["input_ids"]
+        return encode_context(tokenizer, prompt) if args.pairs else encode_text(tokenizer, prompt)
 
     made_by = {**fingerprint(model, tokenizer, decoding), "pairs": args.pairs} if args.texts else {}
     path = Path(args.texts) if args.texts else None
@@ -112,7 +112,7 @@ def run(args: Args) -> int:
             {"prompt": prompt, "text": found.text, "num_tokens": found.num_tokens}
             for prompt, found in zip(prompts, generated, strict=True)
         ]
-        print(json_module.dumps(rows, indent=2, ensure_ascii=False))
+        print(as_json(rows, ensure_ascii=False))
         return 0
     for prompt, found in zip(prompts, generated, strict=True):
         print(found.text if args.pairs else prompt + found.text)

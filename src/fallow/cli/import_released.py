@@ -1,10 +1,11 @@
 """`fallow import-sltrain`: a checkpoint of SLTrain's released code becomes a model of fallow, or a stock one."""
 
-import json as json_module
 from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
+
+from fallow.cli.json_text import as_json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +85,7 @@ def run(args: Args) -> int:
                 shutil.copy2(path, folder / path.name)
     if args.json:
         told = {"output": str(target), "merged": args.merge, "stored": counts.stored, "positions": counts.positions}
-        print(json_module.dumps({**told, "seed": found.seed, "notes": list(found.notes)}, indent=2))
+        print(as_json({**told, "seed": found.seed, "notes": list(found.notes)}))
         return 0
     form = (
         "a stock model"

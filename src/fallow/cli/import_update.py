@@ -1,10 +1,11 @@
 """`fallow import`: a LoRA of PEFT, or an update in a file, on its base, as a model that fallow goes on with."""
 
-import json as json_module
 from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
+
+from fallow.cli.json_text import as_json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +74,7 @@ def run(args: Args) -> int:
                 shutil.copy2(path, folder / path.name)
     told = {"output": str(target), "method": method_to_dict(method), "update": count(model).trainable}
     if args.json:
-        print(json_module.dumps(told, indent=2))
+        print(as_json(told))
     else:
         print(f"{target}: method {method.name}, {told['update']:,} trained parameters beside the frozen model")
     return 0

@@ -1,6 +1,5 @@
 """`fallow inspect data`: what the model is really shown, token by token."""
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from fallow.cli.json_text import as_json
 from fallow.errors import UserError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def inspect_data(args: Args) -> int:
     examples = list(preview(dataset, tokenizer, _choose(len(dataset), args.num, args.start)))
     if args.json:
         facts = {"sequences": len(dataset), "context": args.context, "fingerprint": dataset.fingerprint}
-        print(json.dumps({**facts, "examples": [asdict(example) for example in examples]}, indent=1))
+        print(as_json({**facts, "examples": [asdict(example) for example in examples]}, indent=1))
         return 0
     _show(examples, len(dataset))
     return 0

@@ -1,10 +1,11 @@
 """`fallow judge`: which of two models answers better."""
 
-import json as json_module
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import tyro
+
+from fallow.cli.json_text import as_json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +79,7 @@ def run(args: Args) -> int:
             with Judge(args.judge, args.timeout) as judge, shown("verdicts") as progress:
                 compare(pairs, judge, verdicts, retries=args.retries, ahead=args.ahead, progress=progress)
     found = {"a": args.a, "b": args.b, "judge": args.judge, **win_rate(pairs, verdicts).to_dict()}
-    print(json_module.dumps(found, indent=2) if args.json else "\n".join(_lines(found)))
+    print(as_json(found) if args.json else "\n".join(_lines(found)))
     return 0
 
 

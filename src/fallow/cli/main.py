@@ -11,6 +11,7 @@ from typing import Any
 from fallow import __version__
 from fallow.errors import UserError, unknown
 from fallow.shortages import ShortageError, shortage_of
+from fallow.stock import is_panic
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("fallow.cli.demo", "Pre-train sparse, fine-tune dense, compare: a few minutes on a laptop."),
@@ -74,6 +75,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not (told := _of_shortage(error)):
             raise
         return _fail(command, told, EXIT_USER, debug)
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        return _fail(command, f"a library gave up: {error}.", EXIT_USER, debug)
 
 
 def _dispatch(command: str, arguments: list[str]) -> int:

@@ -1,10 +1,11 @@
 """`fallow merge`: a converted model becomes a stock one."""
 
-import json as json_module
 from dataclasses import asdict, dataclass
 from typing import Annotated, Literal
 
 import tyro
+
+from fallow.cli.json_text import as_json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,7 +77,7 @@ def run(args: Args) -> int:
                 shutil.copy2(path, folder / path.name)
     if args.json:
         lost = {"update_lost": filled.lost if args.zeros == "keep" else 0.0, "apart": before.apart}
-        print(json_module.dumps({"output": str(target), **asdict(after), "sparsity": after.sparsity, **lost}, indent=2))
+        print(as_json({"output": str(target), **asdict(after), "sparsity": after.sparsity, **lost}))
     else:
         print(f"{target}: {after.positions:,} parameters, {after.nonzero:,} not zero ({after.sparsity:.1%} sparse)")
     return 0

@@ -1,6 +1,5 @@
 """`fallow prepare`: text to token shards, with progress, and again where it stopped."""
 
-import json
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from fallow.cli.json_text import as_json
 from fallow.errors import UserError
 
 if TYPE_CHECKING:
@@ -89,12 +89,12 @@ def run(args: Args) -> int:
                     made[name] = prepare_source(
                         source, part, args.valid_share, tokenizer, output / name, name, progress
                     )
-    _report(made, output, len(tokenizer), time.monotonic() - begin, as_json=args.json)
+    _report(made, output, len(tokenizer), time.monotonic() - begin, wants_json=args.json)
     return 0
 
 
-def _report(made: dict[str, Any], output: Path, vocab_size: int, seconds: float, *, as_json: bool) -> None:
-    if as_json:
+def _report(made: dict[str, Any], output: Path, vocab_size: int, seconds: float, *, wants_json: bool) -> None:
+    if wants_json:
         folders = {
             name: {
                 "folder": str(output / name),
@@ -106,7 +106,7 @@ def _report(made: dict[str, Any], output: Path, vocab_size: int, seconds: float,
             for name, index in made.items()
         }
         tokenizer = {"folder": str(output / "tokenizer"), "vocab_size": vocab_size}
-        print(json.dumps({"tokenizer": tokenizer, "sources": folders, "seconds": round(seconds, 2)}, indent=1))
+        print(as_json({"tokenizer": tokenizer, "sources": folders, "seconds": round(seconds, 2)}, indent=1))
         return
     for name, index in made.items():
         print(

@@ -1,6 +1,5 @@
 """`fallow recipes`: the shipped recipes as text, and the schema that editors use."""
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from fallow.cli.arguments import parse_args
+from fallow.cli.json_text import as_json
 from fallow.errors import UserError, unknown
 from fallow.run import shipped
 
@@ -106,7 +106,7 @@ def list_recipes(args: ListArgs) -> None:
     """Print names and descriptions."""
     rows = [{"name": name, "description": shipped.document_of(name)["description"]} for name in shipped.names()]
     if args.json:
-        print(json.dumps(rows, indent=2))
+        print(as_json(rows))
     else:
         width = max(len(row["name"]) for row in rows)
         print("\n".join(f"{row['name']:<{width}}  {row['description']}" for row in rows))
@@ -115,7 +115,7 @@ def list_recipes(args: ListArgs) -> None:
 def show(args: ShowArgs) -> None:
     """Print one recipe."""
     if args.json:
-        print(json.dumps(shipped.document_of(args.name), indent=2))
+        print(as_json(shipped.document_of(args.name)))
     else:
         sys.stdout.write(shipped.file_of(args.name).read_text(encoding="utf-8"))
 
@@ -132,7 +132,7 @@ def copy(args: CopyArgs) -> None:
             file.write(text)
     except FileExistsError:
         raise UserError(f"{path} exists already and is not overwritten. Give another file name.") from None
-    print(json.dumps({"path": str(path)}) if args.json else f"Wrote {path}. Run it with: fallow run {path}")
+    print(as_json({"path": str(path)}) if args.json else f"Wrote {path}. Run it with: fallow run {path}")
 
 
 def schema(args: SchemaArgs) -> None:
@@ -140,7 +140,7 @@ def schema(args: SchemaArgs) -> None:
     from fallow.config import json_schema  # these two load torch
     from fallow.run.recipe import Recipe
 
-    print(json.dumps(json_schema(Recipe, "A recipe of fallow"), indent=2))
+    print(as_json(json_schema(Recipe, "A recipe of fallow")))
 
 
 ACTIONS: dict[str, tuple[Any, Callable[[Any], None]]] = {

@@ -1,11 +1,12 @@
 """`fallow reference`: the losses that a model of another size should reach."""
 
-import json as json_module
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
+
+from fallow.cli.json_text import as_json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +52,7 @@ def run(args: Args) -> int:
     if args.output is not None:
         write_json(args.output, found)
     if args.json:
-        print(json_module.dumps(found, indent=2))
+        print(as_json(found))
         return 0
     print(_text(found))
     if args.output is not None:

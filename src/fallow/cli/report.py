@@ -1,10 +1,11 @@
 """`fallow report`: one page for a run or several."""
 
-import json as json_module
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
+
+from fallow.cli.json_text import as_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +64,7 @@ def run(args: Args) -> int:
         write_text(output, runs_page(found))
     results = overview(found)
     if args.json:
-        print(json_module.dumps(results, indent=2))
+        print(as_json(results))
         return 0
 
     from fallow.report.tables import show_table

@@ -1,10 +1,10 @@
 """`fallow run`: a recipe from the command line."""
 
-import json
 import os
 import sys
 from collections.abc import Sequence
 
+from fallow.cli.json_text import as_json
 from fallow.config import Words, dump, parse_flags
 from fallow.errors import UserError
 
@@ -72,7 +72,7 @@ def main(argv: Sequence[str], default_recipe: str = "") -> int:
     if switches["--print"]:
         from fallow.config import to_dict
 
-        print(json.dumps(to_dict(recipe), indent=2) if switches["--json"] else dump(recipe), end="")
+        print(as_json(to_dict(recipe)) if switches["--json"] else dump(recipe), end="")
         return 0
     recipe.check_files()
 
@@ -82,7 +82,7 @@ def main(argv: Sequence[str], default_recipe: str = "") -> int:
         recipe, only=only, dry_run=switches["--dry-run"], restart=switches["--restart"], json=switches["--json"]
     )
     if switches["--json"] and isinstance(result, dict) and os.environ.get("RANK", "0") == "0":
-        sys.stdout.write(json.dumps(result, indent=2) + "\n")
+        sys.stdout.write(as_json(result) + "\n")
     return 0
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from fallow.cli.json_text import as_json
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -75,7 +77,7 @@ def run(args: Args) -> int:
     if output is not None:
         _write(output, hypotheses, segments)
     result = {"hypotheses": args.hypotheses, "references": list(args.references), **result, **result["scores"]}
-    print(json_module.dumps(result, indent=2) if args.json else "\n".join(_lines(result)))
+    print(as_json(result) if args.json else "\n".join(_lines(result)))
     return 0
 
 

@@ -1,10 +1,11 @@
 """`fallow tables`: published tables, recomputed."""
 
-import json as json_module
 from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
+
+from fallow.cli.json_text import as_json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,10 +36,10 @@ def run(args: Args) -> int:
         from fallow.accounting.tables.text import to_text
 
         found = table(args.name)
-        print(json_module.dumps(found.to_dict(), indent=2) if args.json else to_text(found))
+        print(as_json(found.to_dict()) if args.json else to_text(found))
     elif args.json:
         rows = [{"name": name, "description": text} for name, (_, text) in TABLES.items()]
-        print(json_module.dumps(rows, indent=2))
+        print(as_json(rows))
     else:
         width = max(map(len, TABLES))
         print("\n".join(f"{name:<{width}}  {text}" for name, (_, text) in TABLES.items()))

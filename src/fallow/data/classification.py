@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fallow.data.formats.glue import Example
 from fallow.data.task import Task
 from fallow.errors import UserError
+from fallow.stock import tokenizing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -228,7 +229,8 @@ class _Encoder:
             seconds = self._plain([example.second for example in examples]) if self.has_pairs else [None] * len(firsts)
             return [self._joined(a, b) for a, b in zip(firsts, seconds, strict=True)]
         texts = [(e.first, e.second) if self.has_pairs else e.first for e in examples]
-        return [_row(found.ids, found.type_ids) for found in self.backend.encode_batch(texts)]
+        with tokenizing():
+            return [_row(found.ids, found.type_ids) for found in self.backend.encode_batch(texts)]
 
     def cut(self, example: Example) -> Row:
         """One of them, shortened to the context token by token, always at the end of the longer text."""
@@ -236,7 +238,8 @@ class _Encoder:
         self.backend.no_padding()
         if self.mark is None:
             self.backend.enable_truncation(self.context, strategy="longest_first")
-            found = self.backend.encode(*([example.first, example.second] if self.has_pairs else [example.first]))
+            with tokenizing():
+                found = self.backend.encode(*([example.first, example.second] if self.has_pairs else [example.first]))
             self.backend.no_truncation()
             return _row(found.ids, found.type_ids)
         [a] = self._plain([example.first])
@@ -247,7 +250,8 @@ class _Encoder:
         return self._joined(a, b)
 
     def _plain(self, texts: list[str]) -> list[list[int]]:
-        return [found.ids for found in self.backend.encode_batch(texts, add_special_tokens=False)]
+        with tokenizing():
+            return [found.ids for found in self.backend.encode_batch(texts, add_special_tokens=False)]
 
     def _joined(self, a: list[int], b: list[int] | None) -> Row:
         assert self.mark is not None

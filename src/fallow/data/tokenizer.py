@@ -11,7 +11,7 @@ from fallow.data.wordpiece import read_wordpiece
 from fallow.errors import UserError
 from fallow.files import write_folder, write_sealed
 from fallow.integrity import FORMAT, TOKENIZER_RECORD, check_tokenizer, checksum, listing
-from fallow.stock import first_line, read_tokenizer
+from fallow.stock import first_line, read_tokenizer, tokenizing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -158,7 +158,8 @@ def encode_batch(tokenizer: "PreTrainedTokenizerFast", texts: list[str]) -> list
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
-    return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
+    with tokenizing():
+        return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
 
 
 def _limited(texts: Iterable[str]) -> Iterator[str]:

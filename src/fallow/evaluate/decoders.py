@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fallow.evaluate.beam import beam_search
-from fallow.evaluate.prompts import end_token
+from fallow.evaluate.prompts import encode_text, end_token
 from fallow.evaluate.search import generate_search
 
 BLANK_LINE = "\n\n"
@@ -31,7 +31,7 @@ def _end(tokenizer: Any) -> list[int]:
 
 def _end_or_blank_line(tokenizer: Any) -> list[int]:
     """The end token, and the token of a blank line where the tokenizer has one: 50256 and 628 with GPT-2's."""
-    blank = list(tokenizer(BLANK_LINE, add_special_tokens=False)["input_ids"])
+    blank = encode_text(tokenizer, BLANK_LINE, add_special_tokens=False)
     return [end_token(tokenizer), *(blank if len(blank) == 1 else [])]
 
 

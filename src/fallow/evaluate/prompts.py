@@ -5,12 +5,19 @@ from typing import Any
 
 from fallow.errors import UserError
 from fallow.evaluate.decoding import Decoding
+from fallow.stock import tokenizing
 from fallow.tuners.prefix import prefix_of
 
 
 def encode_context(tokenizer: Any, context: str) -> list[int]:
     """Tokens of a context and the end token that separates it from its target."""
-    return [*tokenizer(context, add_special_tokens=False)["input_ids"], end_token(tokenizer)]
+    return [*encode_text(tokenizer, context, add_special_tokens=False), end_token(tokenizer)]
+
+
+def encode_text(tokenizer: Any, text: str, *, add_special_tokens: bool = True) -> list[int]:
+    """Tokens of a text, with those that the tokenizer puts around it or without."""
+    with tokenizing():
+        return list(tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"])
 
 
 def end_token(tokenizer: Any) -> int:
