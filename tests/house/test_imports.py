@@ -18,7 +18,7 @@ LAYERS = [
 ]
 """From top to bottom; a part may import from its own layer's own part and from everything below."""
 
-LEAVES = {"errors", "files", "integrity", "lock", "random", "config", "stock", "causal"}
+LEAVES = {"errors", "files", "integrity", "lock", "random", "config", "shortages", "stock", "causal", "plausible"}
 """Any part may import these; they import only one another."""
 
 ALSO = {
