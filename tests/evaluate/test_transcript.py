@@ -105,3 +105,11 @@ def test_sorted_at_the_end(path: Path) -> None:
     contexts = [json.loads(line).get("context") for line in path.read_bytes().splitlines()]
     assert contexts == [None, "context 3", "context 1", "context 2"]
     assert len(Transcript(path, MADE_BY)) == 3
+
+
+def test_a_file_that_vanishes_between_two_texts_is_an_error(path: Path) -> None:
+    texts = Transcript(path, MADE_BY)
+    path.unlink()
+    with pytest.raises(UserError, match=r"texts.jsonl was removed while"):
+        texts.add([one(4)])
+    assert not path.exists()

@@ -80,6 +80,8 @@ def write_shards(
         index.write(folder)
     if not index.shards:
         raise UserError(f"{name} holds no text. Check its path, field, and valid_share.")
+    if lost := [shard.file for shard in index.shards if not (folder / shard.file).is_file()]:
+        raise UserError(f"{folder / lost[0]} vanished while shards were being made. Run the same command again")
     index = replace(index, complete=True)
     index.write(folder)
     return index

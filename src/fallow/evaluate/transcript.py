@@ -72,11 +72,14 @@ class Transcript:
             with_mark({"context": context, **asdict(text), "prompt": _key(prompt)}) for prompt, context, text in texts
         ]
         new = [line for line in lines if line["prompt"] not in self._lines]
+        begun = bool(self._lines)
         self._lines |= {line["prompt"]: line for line in new}
         if self.path is None or not new:
             return
         try:
             head = [] if self.path.exists() and self.path.stat().st_size else [self._head]
+            if head and begun:
+                raise UserError(f"{self.path} was removed while texts were being added. Run the same command again")
             with refuse_shortage(self.path):
                 append(self.path, b"".join(_line(value) for value in [*head, *new]))
         except OSError as error:

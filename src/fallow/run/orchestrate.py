@@ -110,6 +110,7 @@ def _run(recipe: Recipe, chosen: Sequence[str], mesh: Mesh, *, restart: bool, qu
         results = collect(recipe, records, {name: output.curve(output.stage(name)) for name in records})
         if mesh.is_main:
             _report(bench, results, time.monotonic() - started, quiet=quiet)
+            output.present.check()
         mesh.barrier()
     return results
 

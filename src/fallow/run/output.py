@@ -42,6 +42,7 @@ from fallow.integrity import FORMAT, changed, checksum
 from fallow.lock import LOCK
 from fallow.run.recipe import Recipe
 from fallow.run.stage import Stage
+from fallow.run.vanishing import Present
 
 RECIPE = "recipe.yaml"
 BEGUN = "begun.json"
@@ -69,6 +70,8 @@ class Output:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.present = Present(folder)
+        """What has to stay in it while the run goes."""
 
     def claim(self, recipe: Recipe, *, restart: bool = False) -> None:
         """Make the folder this recipe's own, or see that it is already.
@@ -149,6 +152,7 @@ class Output:
         make_folder(folder)
         write_text(folder / RECIPE, _SIGNED + dump(stage))
         write_sealed(folder / BEGUN, {"format": FORMAT, "identity": dict(identity)})
+        self.present.note()
 
     def begun(self, folder: Path) -> Identity | None:
         """What a stage or trial that is not finished was begun with; None where it was not begun.
@@ -168,11 +172,13 @@ class Output:
 
         The record says what the stage was made from, and has the checksum of each file that is read later.
         """
+        self.present.check()
         sync_folder(folder)
         identity = record.get("identity") or self.begun(folder)
         facts = {"format": FORMAT, "identity": identity, "files": _files_of(folder)}
         write_sealed(folder / FINISHED, {**record, **facts})
         self.tidy(folder)
+        self.present.note()
 
     def tidy(self, folder: Path) -> None:
         """Remove the checkpoints of a finished stage: the model stays, the optimizer's state has done its work."""

@@ -43,6 +43,7 @@ from fallow.run.paths import settle_paths
 from fallow.run.recipe import Recipe
 from fallow.run.references import proportions_of
 from fallow.run.stage import Stage
+from fallow.run.vanishing import StillThere
 from fallow.supports.file import save_supports
 from fallow.train import Loop, Mesh
 from fallow.train.callbacks import Callback, Console, JsonLog, MethodLog, Signals, TensorBoard, TimingLog
@@ -124,7 +125,7 @@ def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) 
         stage.loop_settings(bench.recipe.precision),
         mesh,
         folder,
-        callbacks=_callbacks(bench.recipe, folder, title, head.counts),
+        callbacks=_callbacks(bench, folder, title, head.counts),
         validate=_validation(bench, model, splits, stage, mesh),
         identity=_identity(bench, stage, folder),
         objective=head.objective(stage.label_smoothing),
@@ -274,7 +275,7 @@ def _check_positions(model: nn.Module, stage: Stage, context: int) -> None:
         )
 
 
-def _callbacks(recipe: Recipe, folder: Path, title: str, counts: str) -> list[Callback]:
+def _callbacks(bench: Bench, folder: Path, title: str, counts: str) -> list[Callback]:
     callbacks = [
         Signals(),
         JsonLog(folder / "log.jsonl"),
@@ -282,9 +283,9 @@ def _callbacks(recipe: Recipe, folder: Path, title: str, counts: str) -> list[Ca
         TimingLog(folder / "timing.jsonl"),
         Console(title, counts=counts),
     ]
-    if "tensorboard" in recipe.trackers:
+    if "tensorboard" in bench.recipe.trackers:
         callbacks.append(TensorBoard(folder / "tensorboard"))
-    return callbacks
+    return [*callbacks, StillThere(bench.output.present)]
 
 
 def _identity(bench: Bench, stage: Stage, folder: Path) -> dict[str, Any]:

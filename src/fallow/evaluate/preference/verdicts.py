@@ -74,11 +74,14 @@ class Verdicts:
         Raises:
             UserError: the disk is full, or the file cannot be written.
         """
+        begun = bool(self._found)
         self._found[verdict.key, verdict.order] = verdict
         if self.path is None:
             return
         try:
             head = [] if self.path.exists() and self.path.stat().st_size else [self._head]
+            if head and begun:
+                raise UserError(f"{self.path} was removed while verdicts were being added. Run the same command again")
             with refuse_shortage(self.path):
                 append(self.path, b"".join(_line(value) for value in [*head, with_mark(asdict(verdict))]))
         except OSError as error:

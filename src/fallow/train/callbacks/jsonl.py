@@ -95,6 +95,11 @@ class JsonLog(Callback):
         self._file.write(content)
         self._file.flush()
         self._digest.update(content)
+        if not os.fstat(self._file.fileno()).st_nlink:
+            raise UserError(
+                f"{self.path} was removed while it was being written. Put it back and run the same command again, "
+                "which goes on from the newest checkpoint"
+            )
 
     def _close(self) -> None:
         if self._file is not None:
