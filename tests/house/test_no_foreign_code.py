@@ -13,7 +13,6 @@ PLACES = {
     ("from_config", "stock.py"): "the same",
     ("torch.load", "train/tensor_index.py"): "pieces of a checkpoint: weights_only, and tensors alone",
     ("torch.load", "hf/released.py"): "weights of the released code: weights_only, after --pickle",
-    ("yaml.load", "config/document.py"): "by a loader that derives from SafeLoader",
 }
 """(call, file) -> why it may be there."""
 
