@@ -18,7 +18,20 @@ LAYERS = [
 ]
 """From top to bottom; a part may import from its own layer's own part and from everything below."""
 
-LEAVES = {"errors", "files", "integrity", "lock", "random", "config", "shortages", "stock", "causal", "plausible"}
+LEAVES = {
+    "causal",
+    "clock",
+    "config",
+    "environment",
+    "errors",
+    "files",
+    "integrity",
+    "lock",
+    "plausible",
+    "random",
+    "shortages",
+    "stock",
+}
 """Any part may import these; they import only one another."""
 
 ALSO = {

@@ -1,5 +1,7 @@
 """Which path computes a layer: by the table, by measurement, and what is said of it."""
 
+import json
+import time
 from pathlib import Path
 
 import pytest
@@ -145,9 +147,23 @@ def test_measurements_are_remembered(pretended: list[tuple[int, int]], tmp_path:
     memory.timings_of(terms, (768, 768), 64, again=True)
     assert len(pretended) == 4
     [file] = (tmp_path / "cache").iterdir()
-    for damage in ("not JSON", "[]", '{"768x768 tokens 64": 1}'):
+    rows = json.loads(file.read_text())
+    no_choice = {key: [{**row, "chosen": False} for row in found] for key, found in rows.items()}
+    wrong_type = {key: [{**row, "why": 5} for row in found] for key, found in rows.items()}
+    damages = ("not JSON", "[]", json.dumps(dict.fromkeys(rows, 1)), json.dumps({key: [] for key in rows}))
+    for damage in (*damages, json.dumps(no_choice), json.dumps(wrong_type)):
         file.write_text(damage)
-        assert memory.measured(terms, (768, 768), 64).path == "materialise"
+        before = len(pretended)
+        assert memory.measured(terms, (768, 768), 64) == ("materialise", "the fastest")
+        assert len(pretended) == before + 1
+
+
+def test_a_clock_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("perf_counter", "process_time"):
+        monkeypatch.setattr(time, name, lambda: 5.0)
+    monkeypatch.setattr(timing, "_MOST_PASSES", 3)
+    rows = time_paths(Terms(sparse=sparse(0.25, rows=32)), (32, 48), 8, pairs=1)
+    assert [row.chosen for row in rows].count(True) == 1
 
 
 def test_a_cache_that_cannot_be_written(

@@ -1,5 +1,6 @@
 """`fallow COMMAND ...`: finds the command, and turns what goes wrong into one line and an exit code."""
 
+import contextlib
 import importlib
 import os
 import signal
@@ -9,7 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from fallow import __version__
-from fallow.errors import UserError, unknown
+from fallow.cli.streams import abandon_output, prepare
+from fallow.errors import UserError, plain_text, unknown
 from fallow.shortages import ShortageError, shortage_of
 from fallow.stock import is_panic
 
@@ -38,6 +40,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 """Command -> its module and its line in the help. A new command is one line here."""
 
+_LONGEST = 4_000
+"""Characters of a message; of a longer one the middle is left out."""
+
 EXIT_USER = 2
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
@@ -49,11 +54,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done. 1: the command ran and says no (a failed check), or a fault of fallow. 2: a mistake in what was asked for,
     or a file or disk that cannot be used, told in one line. 130: interrupted.
     """
+    prepare()
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     command = arguments[0] if arguments and not arguments[0].startswith("-") else ""
     try:
+        for argument in arguments:
+            plain_text(argument, "an argument")
         return _dispatch(command, arguments)
     except ShortageError as error:
         return _fail(command, str(error), EXIT_USER, debug)
@@ -64,10 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _fail(command, f"package {error.name} is not installed. Try: pip install {error.name}", 1, debug)
     except BrokenPipeError:
-        # The reader left (`fallow recipes show x | head`). Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        abandon_output()  # the reader left (`fallow recipes show x | head`)
         return EXIT_PIPE
     except OSError as error:
+        abandon_output()
         return _fail(command, _of_shortage(error) or _about_files(error), EXIT_USER, debug)
     except KeyboardInterrupt as stop:
         return _fail(command, str(stop) or "interrupted.", EXIT_INTERRUPTED, debug)
@@ -146,10 +154,11 @@ def _fail(command: str, message: str, code: int, debug: bool) -> int:
         import traceback
 
         traceback.print_exc()
-    rank = os.environ.get("RANK", "0")
-    process = f" (process {rank})" if os.environ.get("WORLD_SIZE", "1") != "1" else ""
+    process = f" (process {os.environ.get('RANK', '0')})" if os.environ.get("WORLD_SIZE", "1") != "1" else ""
     line = " ".join(message.split())
-    print(f"fallow{' ' + command if command else ''}{process}: {line}", file=sys.stderr)
+    line = line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
+    with contextlib.suppress(OSError):  # nobody is there to be told
+        print(f"fallow{' ' + command[:80] if command else ''}{process}: {line}", file=sys.stderr)
     return code
 
 

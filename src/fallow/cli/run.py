@@ -1,11 +1,11 @@
 """`fallow run`: a recipe from the command line."""
 
-import os
 import sys
 from collections.abc import Sequence
 
 from fallow.cli.json_text import as_json
-from fallow.config import Words, dump, parse_flags
+from fallow.config import Words, parse_flags, write
+from fallow.environment import is_main
 from fallow.errors import UserError
 
 USAGE = """\
@@ -70,9 +70,8 @@ def main(argv: Sequence[str], default_recipe: str = "") -> int:
         print(f"{USAGE}\n\n{describe(recipe)}")
         return 0
     if switches["--print"]:
-        from fallow.config import to_dict
-
-        print(as_json(to_dict(recipe)) if switches["--json"] else dump(recipe), end="")
+        plain = recipe.document()
+        print(as_json(plain) if switches["--json"] else write(plain), end="")
         return 0
     recipe.check_files()
 
@@ -81,7 +80,7 @@ def main(argv: Sequence[str], default_recipe: str = "") -> int:
     result = run_recipe(
         recipe, only=only, dry_run=switches["--dry-run"], restart=switches["--restart"], json=switches["--json"]
     )
-    if switches["--json"] and isinstance(result, dict) and os.environ.get("RANK", "0") == "0":
+    if switches["--json"] and isinstance(result, dict) and is_main():
         sys.stdout.write(as_json(result) + "\n")
     return 0
 

@@ -5,7 +5,7 @@ from fallow.config.choices import Choices
 from fallow.config.decode import Words, check, from_dict, load
 from fallow.config.describe import Leaf, leaves, type_name
 from fallow.config.difference import difference, flatten
-from fallow.config.document import parse, read
+from fallow.config.document import parse, read, write
 from fallow.config.encode import dump, to_dict
 from fallow.config.fields import field_docs
 from fallow.config.overrides import Override, apply_overrides, parse_flags
@@ -36,4 +36,5 @@ __all__ = [
     "read",
     "to_dict",
     "type_name",
+    "write",
 ]

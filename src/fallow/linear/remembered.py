@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from fallow.config import check
 from fallow.files import write_json
 from fallow.linear.kernels.build import checksum
 from fallow.linear.kernels.gpu import available
@@ -47,11 +48,8 @@ def timings_of(
     device = torch.device(device)
     file, key = _file(device), _key(terms, shape, tokens, precision)
     known = _read(file)
-    if key in known and not again:
-        try:
-            return [Timing(**row) for row in known[key]]
-        except TypeError:
-            pass  # of another version
+    if key in known and not again and (rows := _rows(known[key])):
+        return rows
     rows = time_paths(terms, shape, tokens, device=device, precision=precision)
     known = _read(file)  # another process may have added its own meanwhile
     known[key] = [asdict(row) for row in rows]
@@ -61,6 +59,17 @@ def timings_of(
     except OSError:
         pass
     return rows
+
+
+def _rows(plain: Any) -> list[Timing]:
+    """What was remembered of a layer; nothing where it is damaged, or of another version."""
+    try:
+        rows = [Timing(**row) for row in plain]
+        for row in rows:
+            check(row)
+    except (TypeError, ValueError):
+        return []
+    return rows if [row.chosen for row in rows].count(True) == 1 else []
 
 
 def measured(

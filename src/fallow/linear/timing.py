@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from fallow.clock import since
 from fallow.errors import UserError
 from fallow.linear.inputs import Site
 from fallow.linear.kernels.library import library
@@ -28,6 +29,9 @@ log = logging.getLogger(__name__)
 
 _MOST_PIECES = 2e8
 """Products of entries and tokens above which `factored` without kernels would take seconds a call."""
+
+_MOST_PASSES = 10_000
+"""Of one measurement, should the clock stand still."""
 
 _NO_WORSE = 0.98
 """A path is a speed-up from this share of dense's time on; above it is the noise of a clock."""
@@ -202,13 +206,13 @@ def _once(module: nn.Module, x: torch.Tensor, grad: torch.Tensor, precision: Pre
     if on_gpu:
         torch.cuda.synchronize(x.device)
     begin, count = clock(), 0
-    while not count or clock() - begin < 0.01:
+    while not count or (clock() - begin < 0.01 and count < _MOST_PASSES):
         for _ in range(10 if on_gpu else 1):
             _pass(module, x, grad, precision)
             count += 1
         if on_gpu:
             torch.cuda.synchronize(x.device)
-    return (clock() - begin) / count
+    return since(begin, clock) / count
 
 
 def _pass(module: nn.Module, x: torch.Tensor, grad: torch.Tensor, precision: Precision) -> torch.Tensor:

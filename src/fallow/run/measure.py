@@ -13,6 +13,7 @@ from torch import nn
 from fallow.accounting.peak import step_memory
 from fallow.accounting.planned import PlannedModel, plan_model
 from fallow.accounting.sharding import Sharding
+from fallow.clock import since
 from fallow.conversion import convert
 from fallow.data.batch import Batch
 from fallow.errors import UserError
@@ -127,7 +128,7 @@ def _time(
     for _ in range(steps + 1):
         begin = time.perf_counter()
         step()
-        taken.append(time.perf_counter() - begin)
+        taken.append(since(begin))
     return statistics.median(taken[1:])
 
 

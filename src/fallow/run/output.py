@@ -24,8 +24,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fallow.config import difference, dump, from_dict, parse, to_dict
-from fallow.config.document import write
+from fallow.config import difference, dump, from_dict, parse, to_dict, write
 from fallow.errors import UserError
 from fallow.files import (
     is_temporary,
@@ -258,8 +257,8 @@ def recipe_dict(recipe: Recipe) -> dict[str, Any]:
 
 
 def write_recipe(folder: Path, recipe: Recipe) -> None:
-    """Write the resolved recipe into the folder of its run, with a checksum."""
-    text = write(recipe_dict(recipe))
+    """Write the resolved recipe into the folder of its run, with a checksum; inherited seeds as inherited."""
+    text = write({key: value for key, value in recipe.document().items() if key != "output"})
     write_text(folder / RECIPE, f"{_SIGNED}{_seal(text)}{text}")
 
 

@@ -307,6 +307,16 @@ class Recipe:
                         f"folder that holds the data, or --datasets.{name}.{key} FILE."
                     )
 
+    def document(self) -> dict[str, Any]:
+        """The plain values as a file gives them: a seed that a stage has from the recipe is written as inherited.
+
+        So another seed of the recipe changes all stages that had the old one, also in a file that fallow wrote.
+        """
+        plain: dict[str, Any] = to_dict(self)
+        for stage in plain["stages"]:
+            stage["seed"] = INHERIT if stage["seed"] == self.seed else stage["seed"]
+        return plain
+
     def identity(self) -> dict[str, Any]:
         """The plain values that decide the weights: no output folder, labels, times of saving, or ways of judging.
 
@@ -368,4 +378,11 @@ def load(source: str | Path, overrides: Iterable[Override] = ()) -> Recipe:
     Raises:
         UserError: the file or a setting in it is wrong; the message names the key and what to write.
     """
-    return from_dict(Recipe, apply_overrides(document_of(source), overrides))
+    overrides = list(overrides)
+    recipe = from_dict(Recipe, apply_overrides(document_of(source), overrides))
+    if any(key == "seed" for key, _ in overrides) and all(stage.seed != recipe.seed for stage in recipe.stages):
+        raise UserError(
+            f"seed is {recipe.seed}, which has no effect: every stage has a seed of its own. Write "
+            f"--stages.all.seed {recipe.seed}"
+        )
+    return recipe

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from fallow.accounting.planned import plan_model
+from fallow.clock import since
 from fallow.conversion import convert
 from fallow.errors import UserError
 from fallow.methods import method_of
@@ -147,6 +148,6 @@ def _pairs(plain: Callable[[], None], ours: Callable[[], None], pairs: int, devi
         for step in (plain, ours) if number % 2 else (ours, plain):
             begin = clock()
             step()
-            spent[step] = clock() - begin
+            spent[step] = since(begin, clock)
         found.append((spent[plain], spent[ours]))
     return found

@@ -10,6 +10,7 @@ from torch import nn
 
 from fallow.accounting.flops import count_flops
 from fallow.accounting.memory import measure_memory
+from fallow.clock import TICK
 from fallow.conversion import can_merge, filling, merge
 from fallow.counting import Counts, count
 from fallow.data.proportions import Proportions
@@ -146,7 +147,9 @@ def train(bench: Bench, stage: Stage, splits: Splits, folder: Path, title: str) 
     num_tokens = fitted.steps * mixture.tokens_per_batch
     numbers |= {
         **asdict(fitted),
-        "tokens_per_second": fitted.tokens_per_second if head.counts == "tokens" else num_tokens / fitted.seconds,
+        "tokens_per_second": fitted.tokens_per_second
+        if head.counts == "tokens"
+        else num_tokens / max(fitted.seconds, TICK),
         "counts_of_loss": head.counts,
         "tokens_processed": num_tokens,
         "flops": flops.training * num_tokens,

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterable, Sequence
@@ -13,9 +14,12 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from fallow.errors import UserError
+from fallow.environment import place
+from fallow.errors import UserError, in_a_line
 
 _PATIENCE = timedelta(days=7)
+_LOST = re.compile(r"gloo|nccl|onnection (closed|reset|refused)|ocket|roken pipe|ProcessGroup", re.IGNORECASE)
+"""In errors of a collective whose other end is gone."""
 
 
 class Mesh:
@@ -44,9 +48,9 @@ class Mesh:
         Raises:
             UserError: a GPU is asked for and there is none, or fewer than processes on this machine.
         """
-        world = int(os.environ.get("WORLD_SIZE", "1"))
-        local = int(os.environ.get("LOCAL_RANK", "0"))
-        chosen = _device(device, local, alone=world == 1)
+        here = place()
+        world = here.world
+        chosen = _device(device, here.local, alone=world == 1)
         if chosen.type == "cuda":
             torch.cuda.set_device(chosen)
         if world == 1:
@@ -54,7 +58,10 @@ class Mesh:
         _end_with_launcher()
         if not dist.is_initialized():
             # Numbers and small objects travel over gloo also beside GPUs: agreeing then never waits for a kernel.
-            dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
+            try:
+                dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
+            except (RuntimeError, ValueError, OSError) as error:
+                raise UserError(f"the {world} processes do not find one another: {in_a_line(error)}") from error
         return cls(dist.get_rank(), dist.get_world_size(), chosen)
 
     @property
@@ -112,6 +119,11 @@ class Mesh:
         # After an error the others may be in the middle of a collective: leaving quietly would wait for them.
         if error is None:
             self.close()
+        elif self.world > 1 and isinstance(error, RuntimeError) and _LOST.search(str(error)):
+            raise UserError(
+                f"another process has ended, and this one cannot go on alone ({in_a_line(error, 120)}). Look at the "
+                "messages of the others; the same command continues from the last checkpoint"
+            ) from error
 
     def _host_group(self) -> Any:
         """A gloo group for pickled objects; with GPUs the default group would send them through device memory.

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from fallow.clock import since
 from fallow.errors import UserError
 from fallow.methods.base import Monitored
 from fallow.train import gradients, nonfinite, rng
@@ -180,7 +181,7 @@ class Loop:
         self.optimizer.zero_grad(set_to_none=True)
         self.method_done = self._method_should_stop()
 
-        seconds = time.perf_counter() - started
+        seconds = since(started)
         self.seconds += seconds
         return StepRecord(
             step=self.num_steps_done,
