@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fallow.cli.main import main
+from fallow.train import Loop
 from tests.run.tiny import write_recipe
 
 RECIPE = """
@@ -232,3 +233,76 @@ def test_a_report_shows_no_number_that_was_changed(
     shown = capsys.readouterr().out
     main(["report", str(whole), "--json"])
     assert shown.replace(str(output), "") == capsys.readouterr().out.replace(str(whole), "")
+
+
+@pytest.fixture(scope="module")
+def broken_off(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was killed at the end of its fourth stage, with a checkpoint."""
+    output = tmp_path_factory.mktemp("runs") / "broken"
+    with pytest.MonkeyPatch.context() as patch:
+        finish = Loop.finish
+
+        def killed(loop: Loop) -> object:
+            if loop.folder.name == "fourth":
+                raise MemoryError("killed")
+            return finish(loop)
+
+        patch.setattr(Loop, "finish", killed)
+        with pytest.raises(MemoryError):
+            main(["run", str(recipe), "--output", str(output), *EVERY])
+    return output
+
+
+EVERY = ("--stages.all.checkpoint.every.steps", "1")
+
+
+def test_a_flipped_bit_in_an_unfinished_stage_is_named_or_harmless(
+    broken_off: Path,
+    whole: Path,
+    recipe: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    names = sorted(path.relative_to(broken_off).as_posix() for path in (broken_off / "fourth").rglob("*"))
+    names = [name for name in names if (broken_off / name).is_file()]
+    for part in ("begun.json", "log.jsonl", "paths.json", "supports.safetensors", "state.json", "manifest.json"):
+        assert any(name.endswith(part) for name in names), part
+    expected = made(whole)
+    for number, name in enumerate(names):
+        # The second half of the log is of a step after the checkpoint, and is cut back.
+        output = harmed(broken_off, tmp_path / str(number), name, 0.2 if name.endswith("log.jsonl") else 0.5)
+        capsys.readouterr()
+        code = main(["run", str(recipe), "--output", str(output), *EVERY])
+        said = capsys.readouterr().err
+        if code:
+            assert code == 2 and str(output / name) in said and "Traceback" not in said, (name, said)
+            continue
+        told_and_passed_over = f"checkpoint {(output / name).parent} is damaged" in caplog.text
+        assert told_and_passed_over or (name.endswith(HARMLESS) and name != "fourth/begun.json"), name
+        found = made(output)
+        same = [
+            file
+            for file in expected
+            if file.startswith(("fourth", "fifth")) and file.endswith((".safetensors", ".jsonl"))
+        ]
+        assert {file: found[file] for file in same} == {file: expected[file] for file in same}, name
+
+
+def test_a_log_that_changed_after_the_last_step_is_not_taken_over(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Between the last checkpoint and the record of the stage, as when a judgement is killed."""
+    output = tmp_path / "run"
+
+    def killed(*_: object) -> None:
+        raise MemoryError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fallow.run.orchestrate.judge", killed)
+        with pytest.raises(MemoryError):
+            main(["run", str(recipe), "--output", str(output), "--only", "first"])
+    flip(output / "first" / "log.jsonl", 0.5)
+    capsys.readouterr()
+    assert main(["run", str(recipe), "--output", str(output), "--only", "first"]) == 2
+    assert "first/log.jsonl was changed or is damaged: it does not have the checksum in the checkpoint" in told(capsys)
