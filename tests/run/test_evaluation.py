@@ -11,6 +11,7 @@ import pytest
 from fallow.cli.main import main
 from fallow.evaluate import decoders
 from fallow.evaluate.metrics import score
+from fallow.files import read_sealed, write_sealed
 from tests.run.test_damage import SHORTER
 from tests.run.tiny import results, write_recipe
 
@@ -191,9 +192,9 @@ def test_a_record_that_does_not_say_how_it_was_judged_is_left_alone(output: Path
     shutil.copytree(output, again)
     for stage in ("pretrain", "tune"):
         path = again / stage / "stage.json"
-        record = json.loads(path.read_text())
+        record = read_sealed(path, "")
         del record["evaluate"]
-        path.write_text(json.dumps(record))
+        write_sealed(path, record)
     assert main(["run", str(recipe), "--output", str(again)]) == 0
     assert "evaluate" not in json.loads((again / "tune" / "stage.json").read_text())
 

@@ -1,6 +1,5 @@
 """The paths of a stage: chosen, written, taken again, explained."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,8 @@ from torch import nn
 import fallow
 from fallow.config import Words
 from fallow.errors import UserError
+from fallow.files import write_sealed
+from fallow.integrity import FORMAT
 from fallow.linear import remembered
 from fallow.linear.kernels.library import missing
 from fallow.linear.planner import Choice
@@ -76,7 +77,7 @@ def test_by_the_table_and_by_name(recipe: Path, tmp_path: Path) -> None:
 def test_a_path_that_is_not_there_any_more(recipe: Path, tmp_path: Path) -> None:
     model = net()
     known = {name: {"path": "wafer", "why": "it was fast"} for name in reparam_layers(model)}
-    (tmp_path / PATHS_FILE).write_text(json.dumps(known))
+    write_sealed(tmp_path / PATHS_FILE, {"format": FORMAT, "layers": known})
     [one, _] = settle(stage(recipe), model, tmp_path)
     assert one["path"] == "materialise"
     assert str(one["why"]).startswith("it began by path wafer, which cannot be used here; ")
