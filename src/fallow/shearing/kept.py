@@ -219,9 +219,12 @@ class Kept:
 
         tensors = {name: torch.as_tensor(getattr(self, name)).to(torch.int32).contiguous() for name in _INDICES}
         tensors |= {name: getattr(self, name).detach().float().cpu().contiguous() for name in _GATES}
-        source = json.dumps(asdict(self.source))
+        source = asdict(self.source)
         with atomic(path) as temporary:
-            save_file(tensors, temporary, metadata={"source": source, "sha256": _digest(source, tensors)})
+            # In one key: several would be written in an order that changes from file to file.
+            save_file(
+                tensors, temporary, metadata={"source": json.dumps({**source, "sha256": _digest(source, tensors)})}
+            )
 
     @classmethod
     def load(cls, path: Path) -> "Kept":
@@ -237,19 +240,19 @@ class Kept:
         try:
             with safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in (*_INDICES, *_GATES)}
-                metadata = file.metadata() or {}
-                source = Shape(**json.loads(metadata["source"]))
-                if metadata["sha256"] != _digest(metadata["source"], tensors):
+                source = json.loads((file.metadata() or {})["source"])
+                if source.pop("sha256") != _digest(source, tensors):
                     raise ValueError("it does not have the checksum that is in it")
+                shape = Shape(**source)
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path} holds no kept units, or is damaged: {error}") from None
         indices = {name: tensors[name].long() for name in _INDICES if name != "layers"}
         gates = {name: tensors[name] for name in _GATES}
-        return cls(source=source, layers=tuple(tensors["layers"].tolist()), **indices, **gates)
+        return cls(source=shape, layers=tuple(tensors["layers"].tolist()), **indices, **gates)
 
 
-def _digest(source: str, tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256(source.encode())
+def _digest(source: dict[str, int], tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(source, sort_keys=True).encode())
     for name in (*_INDICES, *_GATES):
         digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
         digest.update(tensors[name].contiguous().numpy().tobytes())
