@@ -223,3 +223,19 @@ def test_uploading_what_is_not_merged_is_refused(tmp_path: Any) -> None:
         model.save_pretrained(tmp_path / "model", push_to_hub=True)
     assert not (tmp_path / "model").exists()
     assert "push_to_hub" not in vars(fallow.merge(model))
+
+
+def test_a_sparse_model_is_not_put_on_other_supports() -> None:
+    """Trained weights would vanish; a dense model gives them up on purpose, and the report says how many."""
+    model = tiny("gpt2")
+    fallow.convert(model, "sparse", sparsity=0.75, seed=0)
+    fallow.merge(model)
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    for settings in ({"seed": 1, "sparsity": 0.75}, {"seed": 0, "sparsity": 0.9}):
+        with pytest.raises(UserError, match=r"would throw away [\d,]+ trained weights: the model is sparse already"):
+            fallow.convert(model, "sparse", pretrained=True, **settings)
+    assert all(torch.equal(before[name], parameter) for name, parameter in model.named_parameters())
+    assert fallow.convert(model, "sparse", sparsity=0.75, seed=0, pretrained=True).lost == 0
+    dense = tiny("gpt2")
+    report = fallow.convert(dense, "sparse", sparsity=0.75, seed=0, pretrained=True)
+    assert report.lost == report.num_positions - report.num_entries

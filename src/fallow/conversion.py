@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from fallow.errors import UserError, nearest
-from fallow.linear import ReparamLinear, Site, Sparse, linear_sites
+from fallow.linear import ReparamLinear, Site, Sparse, Terms, linear_sites
 from fallow.linear.cut import HEADS
-from fallow.linear.inputs import block_names
+from fallow.linear.inputs import block_names, dense_weight
 from fallow.linear.paths import path_of
 from fallow.linear.paths.fits import require_fit
 from fallow.linear.planner import MEASURE
@@ -78,6 +78,9 @@ class ConversionReport:
     left: tuple[tuple[str, str], ...]
     beside: str = ""
     """What the method put beside the layers."""
+
+    lost: int = 0
+    """Weights that were not zero and have no place in a support: what a dense pretrained model gives up."""
 
     @property
     def num_entries(self) -> int:
@@ -146,11 +149,12 @@ def convert(
         **settings: settings of the method, when it is given by name.
 
     Returns:
-        What was converted and what was left.
+        What was converted and what was left, and with `pretrained` how many weights of a dense model were lost.
 
     Raises:
         UserError: unknown method, setting, path or target, a weight that is shared with another layer or would keep
-            no entry, or a model that is converted already; nothing is changed then.
+            no entry, a model that is converted already, or with `pretrained` a sparse one whose weights have no
+            place in the new supports; nothing is changed then.
 
     >>> net = nn.Sequential(nn.ModuleList([nn.Linear(8, 8), nn.Linear(8, 16)]), nn.Linear(16, 4))
     >>> report = convert(net, "sparse", sparsity=0.5)
@@ -210,6 +214,7 @@ def convert(
                 "numbers. Begin with a new model, write base: frozen where the method has it, or use method dense"
             )
     converted = []
+    lost = _lost_weights(model, plan, sites) if pretrained else 0
     for name, terms in plan.items():
         asked = "" if path == MEASURE else path
         layer = ReparamLinear.from_layer(model.get_submodule(name), sites[name], terms, asked, device)
@@ -227,7 +232,35 @@ def convert(
     if plan or beside:
         setattr(model, RECORD, Record(method, targets, seed, "" if path == MEASURE else path, frozen))
         guard(model)
-    return ConversionReport(tuple(converted), left, beside)
+    if lost:
+        log.warning(f"{lost:,} weights that were not zero have no place in the supports of method {method.name}")
+    return ConversionReport(tuple(converted), left, beside, lost)
+
+
+@torch.no_grad()
+def _lost_weights(model: nn.Module, plan: Mapping[str, Terms], sites: Mapping[str, Site]) -> int:
+    """Weights that a sparse term alone would leave out, of a model that is dense.
+
+    Raises:
+        UserError: the model is sparse already, and the supports are others than its own.
+    """
+    lost = lost_of_sparse = 0
+    for name, terms in plan.items():
+        weight = dense_weight(model.get_submodule(name)).detach()
+        if terms.base is not None or terms.low_rank is not None or terms.sparse is None or weight.is_meta:
+            continue
+        support = terms.sparse.support(weight)
+        there = int(weight.count_nonzero())
+        gone = there - int(weight.reshape(-1)[support.flat().to(weight.device)].count_nonzero())
+        lost += gone
+        lost_of_sparse += gone if there < (1 - _SPARSE) * weight.numel() else 0
+    if lost_of_sparse:
+        raise UserError(
+            f"this would throw away {lost_of_sparse:,} trained weights: the model is sparse already, and these "
+            "supports are other ones. Give the seed, sparsity, support, distribution and targets that it was trained "
+            "with, or method dense"
+        )
+    return lost
 
 
 def merge(model: nn.Module, *, zeros: Zeros = "fill") -> nn.Module:

@@ -157,8 +157,9 @@ class _Feed:
 
     def __init__(self, model: Any, prompts: Sequence[Sequence[int]], room: int) -> None:
         from fallow.evaluate.cache import beam_cache
+        from fallow.tuners.cache import cache_argument
 
-        self.model = model
+        self.model, self.cache_argument = model, cache_argument(model)
         device = next(model.parameters()).device
         width = max(map(len, prompts))
         self.ids_np = torch.zeros(len(prompts), width, dtype=torch.long)
@@ -194,8 +195,8 @@ class _Feed:
         output = self.model(
             input_ids=ids_nt,
             attention_mask=self.mask_np if self.padded else None,
-            past_key_values=self.cache,
             use_cache=True,
+            **{self.cache_argument: self.cache},
             **{key: value for key, value in extra.items() if key in self.takes},
         )
         return cast(Tensor, output.logits)[:, -1]

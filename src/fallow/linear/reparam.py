@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fallow.errors import UserError
 from fallow.linear.inputs import Site, dense_weight, stock_layer
+from fallow.linear.kernels.sound import changeable
 from fallow.linear.operands import Operands, assemble
 from fallow.linear.paths import path_of
 from fallow.linear.paths.fits import require_fit
@@ -110,6 +112,8 @@ class ReparamLinear(nn.Module):
 
     def set_support(self, support: Support, device: torch.device) -> None:
         """Hold this support as the buffers that belong to `values`."""
+        if support.shape != self.site.shape:
+            raise ValueError(f"{self.site.name} is {self.site.shape}, but its support is for {support.shape}")
         self.row_pointers = support.row_pointers.to(device)
         self.columns = support.columns.to(device)
         self.structure = None
@@ -146,6 +150,7 @@ class ReparamLinear(nn.Module):
         if self.row_pointers is None or self.columns is None:
             self.structure = None
         elif self.structure is None:
+            self.row_pointers, self.columns = changeable(self.row_pointers), changeable(self.columns)
             self.structure = structure_of(self.path, self.terms, self.site.shape, self.row_pointers, self.columns)
 
     def _apply(self, fn: Any, recurse: bool = True) -> "ReparamLinear":
@@ -237,7 +242,13 @@ class ReparamLinear(nn.Module):
         return values if values is None or factor == 1.0 else factor * values
 
     def forward(self, x: Tensor) -> Tensor:
-        """X (..., d_in) -> (..., d_out), computed by the layer's path; under autocast in its type, as `nn.Linear`."""
+        """X (..., d_in) -> (..., d_out), computed by the layer's path; under autocast in its type, as `nn.Linear`.
+
+        Raises:
+            UserError: x has another width, or whole numbers.
+        """
+        if not x.dim() or x.shape[-1] != self.site.shape[1] or not (x.is_floating_point() or x.is_complex()):
+            raise UserError(self._misfit(x))
         device = x.device.type
         if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
             x = x.to(torch.get_autocast_dtype(device))
@@ -247,6 +258,16 @@ class ReparamLinear(nn.Module):
             return self._compute(x, operands)
         rest = operands._replace(a_ri=None, b_or=None, rows=())
         return self._compute(x, rest) + low_rank(functional.dropout(x, dropout), operands)
+
+    def _misfit(self, x: Tensor) -> str:
+        d_out, d_in = self.site.shape
+        if x.dim() and x.shape[-1] == d_in:
+            return f"{self.site.name} takes floating-point inputs, not {x.dtype}"
+        shape = f"{x.shape[:-1].numel()}x{x.shape[-1]}" if x.dim() else "a number"
+        return (
+            f"mat1 and mat2 shapes cannot be multiplied ({shape} and {d_in}x{d_out}): {self.site.name} takes inputs of "
+            f"width {d_in}"
+        )
 
     def effective_weight(self) -> Tensor:
         """W, shape (d_out, d_in), in the parameters' type; differentiable."""

@@ -10,13 +10,12 @@ from torch import nn
 
 from fallow import integrity
 from fallow.conversion import RECORD as CONVERTED
-from fallow.conversion import adopt, convert, filling, planned
+from fallow.conversion import ConversionReport, adopt, convert, filling, planned
 from fallow.data.tokenizer import tokenizer_fingerprint
 from fallow.errors import UserError, in_a_line
 from fallow.folder import check_config, is_unmerged, load
 from fallow.integrity import MODEL_RECORD
-from fallow.linear.inputs import dense_weight
-from fallow.methods.base import AttachesModules, SelectsSupports, reparam_layers
+from fallow.methods.base import AttachesModules, SelectsSupports
 from fallow.methods.dense import Dense
 from fallow.methods.registry import method_to_dict
 from fallow.methods.sparse import wake
@@ -98,21 +97,24 @@ def initial_model(stage: Stage, origin: Origin, tokenizer: Any, head: Head) -> n
         _prune(model, stage)
     if stage.method.name == "dense" and before.get("revive", "zeros") != "zeros":
         wake(model, before.get("layers", []), before["revive"], stage.seed)
-    originals = {n: dense_weight(model.get_submodule(n)).detach() for n in before.get("layers", [])}
     supports = load_supports(origin.supports) if origin.supports is not None and origin.supports.exists() else None
     fisher = None
     if _needs_gradients(stage) and supports is None and origin.gradients is not None:
         fisher = origin.gradients(model, planned(model, stage.method, targets=stage.targets))
-    convert(
-        model,
-        stage.method,
-        targets=stage.targets,
-        seed=stage.seed,
-        pretrained=path is not None,
-        supports=supports,
-        fisher=fisher,
-    )
-    _refuse_lost_weights(model, originals, before, stage)
+    try:
+        report = convert(
+            model,
+            stage.method,
+            targets=stage.targets,
+            seed=stage.seed,
+            pretrained=path is not None,
+            supports=supports,
+            fisher=fisher,
+        )
+    except UserError as error:
+        raise UserError(f"stage {stage.name}: {error}") from None
+    if before.get("layers"):
+        _refuse_lost_weights(report, before, stage)
     if isinstance(stage.prune, Weights):
         _refuse_waking(model, stage)
     return model
@@ -287,17 +289,9 @@ def _check_vocabulary(model: Any, tokenizer: Any, stage: Stage, before: dict[str
         )
 
 
-def _refuse_lost_weights(
-    model: nn.Module, originals: dict[str, torch.Tensor], before: dict[str, Any], stage: Stage
-) -> None:
-    """A sparse stage after a sparse one must stand on the same support; elsewhere trained weights would vanish."""
-    lost = 0
-    for name, layer in reparam_layers(model).items():
-        if layer.terms.base is None and layer.terms.low_rank is None and name in originals:
-            support = layer.support
-            assert support is not None
-            kept = originals[name].reshape(-1)[support.flat()].count_nonzero()
-            lost += int(originals[name].count_nonzero() - kept)
+def _refuse_lost_weights(report: ConversionReport, before: dict[str, Any], stage: Stage) -> None:
+    """A sparse stage after one of ours must not give up what that one trained."""
+    lost = report.lost
     if lost:
         raise UserError(
             f"stage {stage.name} would throw away {lost:,} trained weights of {stage.model}, which was trained by "

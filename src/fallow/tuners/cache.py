@@ -1,5 +1,6 @@
 """Caches of transformers that begin with a prefix."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,15 @@ class PassingLayer(DynamicLayer):  # type: ignore[misc]
         """The prefix and what comes now."""
         keys, values = self.keys.to(key_states.dtype), self.values.to(value_states.dtype)
         return torch.cat((keys, key_states), dim=-2), torch.cat((values, value_states), dim=-2)
+
+
+def cache_argument(module: Any) -> str:
+    """Name of the argument by which a module of transformers takes earlier keys and values; empty where it takes none.
+
+    It is `cache` from 5.24 on, and was `past_key_values` before.
+    """
+    known = inspect.signature(module.forward).parameters
+    return next((name for name in ("cache", "past_key_values") if name in known), "")
 
 
 def passing(prefix: Blocks) -> Cache:

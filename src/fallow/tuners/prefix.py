@@ -52,16 +52,19 @@ class Prefix(nn.Module):
         A cache that has seen nothing yet gets the prefix first; one that has, holds it. Positions of tokens begin
         behind the prefix, as in PEFT.
         """
-        from fallow.tuners.cache import filled, passing
+        from fallow.tuners.cache import cache_argument, filled, passing
 
         named = dict(zip(inspect.signature(body.forward).parameters, args, strict=False)) | kwargs
         tokens = named["input_ids"] if named.get("input_ids") is not None else named["inputs_embeds"]
-        cache, config = named.get("past_key_values"), getattr(body, "config", None)
+        name, config = cache_argument(body), getattr(body, "config", None)
+        if "past_key_values" in named:  # what a caller may still write where the name is another one
+            named[name] = named.pop("past_key_values")
+        cache = named.get(name)
         wants = getattr(config, "use_cache", False) if named.get("use_cache") is None else named["use_cache"]
         if cache is None and (torch.is_grad_enabled() or not wants):
-            named["past_key_values"] = passing(self._for(tokens, body))
+            named[name] = passing(self._for(tokens, body))
         elif cache is None or not cache.get_seq_length():
-            named["past_key_values"] = filled(cache, self._for(tokens, body))
+            named[name] = filled(cache, self._for(tokens, body))
         if (mask := named.get("attention_mask")) is not None:
             if not isinstance(mask, Tensor) or mask.ndim != 2:
                 raise UserError("a prefix needs an attention mask of two dimensions: (sequences, tokens)")
@@ -121,7 +124,9 @@ def _checked(model: Any) -> Any:
     if config is None or getattr(model, "base_model", model) is model or config.is_encoder_decoder:
         raise UserError(f"a prefix needs a decoder or encoder of transformers with a head, not {type(model).__name__}")
     body = _body(model)
-    if "past_key_values" not in inspect.signature(body.forward).parameters:
+    from fallow.tuners.cache import cache_argument
+
+    if not cache_argument(body):
         raise UserError(f"a prefix needs blocks that take earlier keys and values; {type(body).__name__} does not")
     if set(getattr(config, "layer_types", None) or [_FULL]) != {_FULL} or getattr(config, "sliding_window", None):
         raise UserError(f"a prefix needs attention to all earlier tokens; {type(model).__name__} looks at a window")

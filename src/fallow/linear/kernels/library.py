@@ -9,10 +9,12 @@ from fallow.linear.kernels import build
 ENVIRONMENT = "FALLOW_KERNELS"
 """Set to `off` to go without the kernels, or to an instruction set to use that one: portable, avx2, avx512."""
 
+UNSOUND, OTHER_STRUCTURE = 2, 3
+
 CODES = {
     1: "out of memory",
-    2: "the support is not sound: its pointers or columns do not ascend, or lie outside the matrix",
-    3: "the structure was made for another support or by another version",
+    UNSOUND: "the support is not sound: its pointers or columns do not ascend, or lie outside the matrix",
+    OTHER_STRUCTURE: "the structure was made for another support or by another version",
     4: "a size that the kernels do not serve",
 }
 

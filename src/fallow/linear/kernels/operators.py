@@ -4,18 +4,22 @@ Shapes: t = tokens, o = d_out, i = d_in, n = number of sparse entries, s = size 
 """
 
 import ctypes
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 from torch.utils.flop_counter import register_flop_formula
 
-from fallow.linear.kernels.library import Library, Matrix, check, library
+from fallow.linear.kernels.library import Matrix, check
+from fallow.linear.kernels.structure import SoundMatrix, sound_matrix
 from fallow.supports.support import flat_positions
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 """Types that the kernels take."""
+
+_MOST_TOKENS = 1 << 30
+"""Beyond it no memory is asked for: such activations are a small tensor, expanded."""
 
 _SUPPORT = "Tensor values_n, Tensor structure_s, Tensor row_pointers_o, Tensor columns_n"
 _operators = torch.library.Library("fallow", "FRAGMENT")
@@ -107,15 +111,18 @@ def one_token(
 
     Of a small layer most of the time for a token is spent between the products, not in them.
     """
-    kernels, shape = _kernels(), (row_pointers_o.shape[0] - 1, x_i.shape[-1])
-    a_ri, b_or, x_ti = _plain(a_ri), _plain(b_or), _by_rows(x_i.view(1, -1))
-    _expect(a_ri.shape[1:] == shape[1:] and b_or.shape == (shape[0], a_ri.shape[0]), "factors", a_ri)
-    _expect(bias_o is None or bias_o.shape[0] == shape[0], "bias", bias_o)
+    x_ti = x_i.view(1, -1)
+    known = sound_matrix(structure_s, row_pointers_o, columns_n, x_ti.shape[1])
+    d_out = known.d_out
+    require_fit(x_ti, values_n, d_out, known.nnz, bias_o, None)
+    _expect(a_ri.dim() == 2 and a_ri.shape[1] == x_ti.shape[1], "factors", a_ri)
+    _expect(b_or.shape == (d_out, a_ri.shape[0]), "factors", b_or)
+    a_ri, b_or, x_ti, values_n = _plain(a_ri), _plain(b_or), _by_rows(x_ti), _plain(values_n)
     bias_o = None if bias_o is None else _plain(bias_o)
-    matrix, held = _matrix(kernels, x_ti, values_n, structure_s, row_pointers_o, columns_n)
-    y_o = x_ti.new_empty(shape[0])
+    matrix = _with_values(known, values_n)
+    y_o = x_ti.new_empty(d_out)
     check(
-        kernels.one_token(
+        known.kernels.one_token(
             ctypes.byref(matrix),
             a_ri.data_ptr(),
             b_or.data_ptr(),
@@ -127,7 +134,6 @@ def one_token(
             torch.get_num_threads(),
         )
     )
-    del held
     return y_o if x_i.dtype is torch.float32 else y_o.to(x_i.dtype)
 
 
@@ -141,16 +147,18 @@ def _forward(
     start_to: Tensor | None,
 ) -> Tensor:
     dtype = x_ti.dtype
-    kernels, x_ti = _kernels(), _by_rows(x_ti)
-    d_out = row_pointers_o.shape[0] - 1
+    if x_ti.dim() != 2:
+        _refuse("activations", x_ti)
+    known = sound_matrix(structure_s, row_pointers_o, columns_n, x_ti.shape[1])
+    d_out = known.d_out
+    require_fit(x_ti, values_n, d_out, known.nnz, bias_o, start_to)
+    x_ti, values_n = _by_rows(x_ti), _plain(values_n)
     y_to = x_ti.new_empty(x_ti.shape[0], d_out)
     bias_o = None if bias_o is None else _plain(bias_o)
     start_to = None if start_to is None else _plain(start_to)
-    _expect(bias_o is None or bias_o.shape[0] == d_out, "bias", bias_o)
-    _expect(start_to is None or start_to.shape == y_to.shape, "start", start_to)
-    matrix, held = _matrix(kernels, x_ti, values_n, structure_s, row_pointers_o, columns_n)
+    matrix = _with_values(known, values_n)
     check(
-        kernels.forward(
+        known.kernels.forward(
             ctypes.byref(matrix),
             x_ti.data_ptr(),
             x_ti.stride(0),
@@ -162,7 +170,6 @@ def _forward(
             torch.get_num_threads(),
         )
     )
-    del held
     return y_to if dtype is torch.float32 else y_to.to(dtype)
 
 
@@ -176,14 +183,17 @@ def _backward(
     needs: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
     types = (x_ti.dtype, values_n.dtype, grad_to.dtype)
-    kernels, x_ti, grad_to = _kernels(), _by_rows(x_ti), _by_rows(grad_to)
-    d_out = row_pointers_o.shape[0] - 1
-    _expect(grad_to.shape == (x_ti.shape[0], d_out), "gradient", grad_to)
+    if x_ti.dim() != 2:
+        _refuse("activations", x_ti)
+    known = sound_matrix(structure_s, row_pointers_o, columns_n, x_ti.shape[1])
+    d_out = known.d_out
+    require_fit(x_ti, values_n, d_out, known.nnz, None, grad_to)
+    x_ti, grad_to, values_n = _by_rows(x_ti), _by_rows(grad_to), _plain(values_n)
     sizes = ((x_ti.shape[0], x_ti.shape[1]), (values_n.shape[0],), (d_out,))
     grads = [x_ti.new_empty(size if need else (0,)) for size, need in zip(sizes, needs, strict=True)]
-    matrix, held = _matrix(kernels, x_ti, values_n, structure_s, row_pointers_o, columns_n)
+    matrix = _with_values(known, values_n)
     check(
-        kernels.backward(
+        known.kernels.backward(
             ctypes.byref(matrix),
             x_ti.data_ptr(),
             x_ti.stride(0),
@@ -194,7 +204,6 @@ def _backward(
             torch.get_num_threads(),
         )
     )
-    del held
     grad_x, grad_values, grad_bias = (grad.to(dtype) for grad, dtype in zip(grads, types, strict=True))
     return grad_x, grad_values, grad_bias
 
@@ -216,20 +225,104 @@ def plain_gradients(
     return [grad if need else None for grad, need in zip(grads, needs, strict=True)]
 
 
-def _fake_forward(x_ti: Tensor, *rest: Tensor | None) -> Tensor:
-    pointers_o = rest[2]
-    assert pointers_o is not None
-    return x_ti.new_empty(x_ti.shape[0], pointers_o.shape[0] - 1)
+def _fake_forward(
+    x_ti: Tensor,
+    values_n: Tensor,
+    structure_s: Tensor,
+    row_pointers_o: Tensor,
+    columns_n: Tensor,
+    bias_o: Tensor | None,
+    start_to: Tensor | None,
+) -> Tensor:
+    require_one_device(x_ti, values_n, structure_s, row_pointers_o, columns_n, bias_o, start_to)
+    d_out = require_shapes(x_ti, values_n, row_pointers_o, columns_n, bias_o, start_to)
+    return x_ti.new_empty(x_ti.shape[0], d_out)
 
 
-def _fake_backward(grad_to: Tensor, x_ti: Tensor, values_n: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
-    needs = rest[-1]
+def _fake_backward(
+    grad_to: Tensor,
+    x_ti: Tensor,
+    values_n: Tensor,
+    structure_s: Tensor,
+    row_pointers_o: Tensor,
+    columns_n: Tensor,
+    needs: list[bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    require_one_device(grad_to, x_ti, values_n, structure_s, row_pointers_o, columns_n)
+    require_shapes(x_ti, values_n, row_pointers_o, columns_n, None, grad_to)
     sizes = ((x_ti.shape[0], x_ti.shape[1]), (values_n.shape[0],), (grad_to.shape[1],))
     grads = [
         like.new_empty(size if need else (0,))
         for like, size, need in zip((x_ti, values_n, grad_to), sizes, needs, strict=True)
     ]
     return grads[0], grads[1], grads[2]
+
+
+def require_fit(
+    x_ti: Tensor, values_n: Tensor, d_out: int, nnz: int, bias_o: Tensor | None, like_y: Tensor | None
+) -> None:
+    """Refuse tensors of a product that do not fit together, by their shapes and types alone.
+
+    Args:
+        x_ti: activations, two-dimensional.
+        values_n: of the support.
+        d_out: rows of the support.
+        nnz: its entries.
+        bias_o: for every output.
+        like_y: what has the shape of the product: its start, or its gradient.
+
+    Raises:
+        ValueError: names the one.
+    """
+    if x_ti.dtype not in FLOATS:
+        _refuse("activations", x_ti)
+    if values_n.dtype not in FLOATS or values_n.shape != (nnz,):
+        _refuse("values", values_n)
+    if bias_o is not None and (bias_o.shape != (d_out,) or not bias_o.dtype.is_floating_point):
+        _refuse("bias", bias_o)
+    if like_y is not None and (like_y.shape != (x_ti.shape[0], d_out) or not like_y.dtype.is_floating_point):
+        _refuse("start or gradient", like_y)
+
+
+def require_shapes(
+    x_ti: Tensor,
+    values_n: Tensor,
+    row_pointers_o: Tensor,
+    columns_n: Tensor,
+    bias_o: Tensor | None,
+    like_y: Tensor | None,
+) -> int:
+    """Number of outputs of a product, of tensors without values; refuses those that do not fit together.
+
+    Args:
+        x_ti: activations.
+        values_n: of the support.
+        row_pointers_o: of the support.
+        columns_n: of the support.
+        bias_o: for every output.
+        like_y: what has the shape of the product.
+
+    Raises:
+        ValueError: names the one that does not fit.
+    """
+    _expect(x_ti.dim() == 2, "activations", x_ti)
+    _expect(row_pointers_o.dim() == 1 and row_pointers_o.shape[0] > 1, "row pointers", row_pointers_o)
+    _expect(row_pointers_o.dtype in (torch.int32, torch.int64), "row pointers", row_pointers_o)
+    _expect(columns_n.dim() == 1 and columns_n.dtype in (torch.uint16, torch.int32), "columns", columns_n)
+    d_out = row_pointers_o.shape[0] - 1
+    require_fit(x_ti, values_n, d_out, columns_n.shape[0], bias_o, like_y)
+    return d_out
+
+
+def require_one_device(*tensors: Tensor | None) -> None:
+    """Refuse tensors of a product that lie on several devices.
+
+    Raises:
+        ValueError: names the two.
+    """
+    devices = {tensor.device for tensor in tensors if tensor is not None}
+    if len(devices) > 1:
+        raise ValueError(f"the kernels cannot take tensors on {' and '.join(sorted(map(str, devices)))} together")
 
 
 _operators.impl("sparse_linear", _forward, "CPU")
@@ -250,60 +343,40 @@ def _flops_backward(grad_shape: Any, x_shape: Any, values_shape: Any, *rest: Any
     return int(2 * x_shape[0] * values_shape[0] * (needs[0] + needs[1]))
 
 
-def _matrix(
-    kernels: Library,
-    x_ti: Tensor,
-    values_n: Tensor,
-    structure_s: Tensor,
-    row_pointers_o: Tensor,
-    columns_n: Tensor,
-) -> tuple[Matrix, tuple[Tensor, ...]]:
-    """The matrix in the kernels' form, and the tensors that must live as long as it does."""
-    _expect(values_n.dtype in FLOATS and values_n.shape == columns_n.shape, "values", values_n)
-    _expect(row_pointers_o.dtype == torch.int32, "row pointers", row_pointers_o)
-    _expect(columns_n.dtype == torch.uint16, "columns", columns_n)
-    _expect(structure_s.dtype == torch.int32, "structure", structure_s)
-    held = (structure_s.contiguous(), row_pointers_o.contiguous(), columns_n.contiguous(), _plain(values_n))
-    structure_s, row_pointers_o, columns_n, values_n = held
-    matrix = Matrix(
-        structure_s.data_ptr() or None,
-        structure_s.numel(),
-        row_pointers_o.shape[0] - 1,
-        x_ti.shape[1],
-        values_n.shape[0],
-        row_pointers_o.data_ptr(),
-        columns_n.data_ptr(),
-        values_n.data_ptr(),
-        kernels.engines[kernels.engine],
-    )
-    return matrix, held
+def _with_values(known: SoundMatrix, values_n: Tensor) -> Matrix:
+    """The matrix of this call alone; another thread may be in the middle of its own."""
+    matrix = Matrix.from_buffer_copy(known.form)
+    matrix.values = values_n.data_ptr() or ctypes.addressof(matrix)  # of no values, an address that is not read
+    return matrix
 
 
 def _by_rows(x: Tensor) -> Tensor:
     """A matrix whose rows the kernels can read: fp32, columns side by side, at the address of a float."""
-    _expect(x.dtype in FLOATS and x.dim() == 2, "activations", x)
-    if x.dtype is torch.float32 and x.is_contiguous() and not x.data_ptr() % 4:
-        return x
-    x = x.float()
+    if x.dtype is torch.float32 and x.is_contiguous():
+        return _plain(x)
+    _expect(x.is_cpu and x.shape[0] <= _MOST_TOKENS, "activations", x)
+    x = x.float().resolve_neg()
     if (x.shape[1] > 1 and x.stride(1) != 1) or x.stride(0) < x.shape[1] or x.data_ptr() % 4:
         return x.clone(memory_format=torch.contiguous_format)
     return x
 
 
 def _plain(x: Tensor) -> Tensor:
-    return x if x.dtype is torch.float32 and x.is_contiguous() else x.float().contiguous()
+    """The same numbers as the kernels read them: fp32 on the CPU, side by side, at the address of a float."""
+    if x.dtype is torch.float32 and x.is_cpu and x.is_contiguous() and not x.is_neg():
+        address = x.data_ptr()
+        if address and not address % 4:
+            return x
+    _expect(x.is_cpu and x.layout is torch.strided, "tensors", x)
+    return torch.empty(x.shape, dtype=torch.float32).copy_(x)
 
 
-def _expect(holds: bool, what: str, tensor: Tensor | None) -> None:
+def _expect(holds: bool, what: str, tensor: Tensor) -> None:
     if not holds:
-        form = "" if tensor is None else f" ({tensor.dtype}, {tuple(tensor.shape)})"
-        raise ValueError(f"the kernels cannot take these {what}{form}")
+        _refuse(what, tensor)
 
 
-def _kernels() -> Library:
-    found = library()
-    if found is None:
-        from fallow.linear.kernels.library import missing
-
-        raise RuntimeError(f"there are no compiled kernels here: {missing()}")
-    return found
+def _refuse(what: str, tensor: Tensor) -> NoReturn:
+    raise ValueError(
+        f"the kernels cannot take these {what} ({tensor.dtype}, {tuple(tensor.shape)}, on {tensor.device})"
+    )

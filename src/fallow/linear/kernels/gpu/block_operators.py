@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from fallow.linear.kernels.operators import flops, plain_gradients
+from fallow.linear.kernels.gpu.sound import require_blocks
+from fallow.linear.kernels.operators import flops, plain_gradients, require_one_device, require_shapes
 
 _operators = torch.library.Library("fallow", "FRAGMENT")
 _operators.define(
@@ -87,6 +88,12 @@ def _forward(
 ) -> Tensor:
     from fallow.linear.kernels.gpu.blocks import product
 
+    require_one_device(x_ti, values_n, row_pointers_o, columns_n, bias_o)
+    d_out = require_shapes(x_ti, values_n, row_pointers_o, columns_n, bias_o, None)
+    require_blocks(row_pointers_o, columns_n, x_ti.shape[1], size)
+    if not x_ti.numel() or not values_n.numel():
+        y_to = x_ti.new_zeros(x_ti.shape[0], d_out)
+        return y_to if bias_o is None else y_to + bias_o.to(y_to.dtype)
     return product(x_ti, values_n, row_pointers_o, columns_n, bias_o, size)
 
 
@@ -102,15 +109,34 @@ def _backward(
 ) -> tuple[Tensor, Tensor]:
     from fallow.linear.kernels.gpu.blocks import gradients
 
+    require_one_device(grad_to, x_ti, values_n, row_pointers_o, columns_n, structure_s)
+    require_shapes(x_ti, values_n, row_pointers_o, columns_n, None, grad_to)
+    require_blocks(row_pointers_o, columns_n, x_ti.shape[1], size, structure_s)
+    if not x_ti.numel() or not values_n.numel():
+        grads = [t.new_zeros(t.shape if need else (0,)) for t, need in zip((x_ti, values_n), needs, strict=True)]
+        return grads[0], grads[1]
     return gradients(grad_to, x_ti, values_n, row_pointers_o, columns_n, structure_s, size, needs)
 
 
-def _fake_forward(x_ti: Tensor, values_n: Tensor, row_pointers_o: Tensor, *rest: Any) -> Tensor:
-    return x_ti.new_empty(x_ti.shape[0], row_pointers_o.shape[0] - 1)
+def _fake_forward(
+    x_ti: Tensor, values_n: Tensor, row_pointers_o: Tensor, columns_n: Tensor, bias_o: Tensor | None, size: int
+) -> Tensor:
+    require_one_device(x_ti, values_n, row_pointers_o, columns_n, bias_o)
+    return x_ti.new_empty(x_ti.shape[0], require_shapes(x_ti, values_n, row_pointers_o, columns_n, bias_o, None))
 
 
-def _fake_backward(grad_to: Tensor, x_ti: Tensor, values_n: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    needs = rest[-1]
+def _fake_backward(
+    grad_to: Tensor,
+    x_ti: Tensor,
+    values_n: Tensor,
+    row_pointers_o: Tensor,
+    columns_n: Tensor,
+    structure_s: Tensor,
+    size: int,
+    needs: list[bool],
+) -> tuple[Tensor, Tensor]:
+    require_one_device(grad_to, x_ti, values_n, row_pointers_o, columns_n, structure_s)
+    require_shapes(x_ti, values_n, row_pointers_o, columns_n, None, grad_to)
     grads = [t.new_empty(t.shape if need else (0,)) for t, need in zip((x_ti, values_n), needs, strict=True)]
     return grads[0], grads[1]
 

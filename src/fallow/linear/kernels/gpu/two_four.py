@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.flop_counter import register_flop_formula
 
+from fallow.linear.kernels.operators import require_one_device
+
 MULTIPLE = 64
 """Rows and columns must be multiples of it: the kernels of both of torch's libraries take such matrices."""
 
@@ -48,11 +50,13 @@ def two_four_linear(x_ti: Tensor, weight_oi: Tensor, bias_o: Tensor | None = Non
 
 
 def _on_gpu(x_ti: Tensor, weight_oi: Tensor, bias_o: Tensor | None) -> Tensor:
+    _require_fit(x_ti, weight_oi, bias_o)
     return functional.linear(x_ti, torch.sparse.to_sparse_semi_structured(weight_oi), bias_o)
 
 
 def _emulated(x_ti: Tensor, weight_oi: Tensor, bias_o: Tensor | None) -> Tensor:
     """The same by plain operations: two numbers of each group are kept, whatever stands there; for tests."""
+    _require_fit(x_ti, weight_oi, bias_o)
     groups_og4 = weight_oi.view(weight_oi.shape[0], -1, 4)
     places_og2 = groups_og4.abs().topk(2, dim=2).indices
     kept_og4 = torch.zeros_like(groups_og4).scatter(2, places_og2, groups_og4.gather(2, places_og2))
@@ -60,7 +64,19 @@ def _emulated(x_ti: Tensor, weight_oi: Tensor, bias_o: Tensor | None) -> Tensor:
 
 
 def _fake(x_ti: Tensor, weight_oi: Tensor, bias_o: Tensor | None) -> Tensor:
+    _require_fit(x_ti, weight_oi, bias_o)
     return x_ti.new_empty(x_ti.shape[0], weight_oi.shape[0])
+
+
+def _require_fit(x_ti: Tensor, weight_oi: Tensor, bias_o: Tensor | None) -> None:
+    require_one_device(x_ti, weight_oi, bias_o)
+    fits = x_ti.dim() == weight_oi.dim() == 2 and x_ti.shape[1] == weight_oi.shape[1] and x_ti.dtype == weight_oi.dtype
+    if not fits or not weight_oi.is_contiguous() or weight_oi.shape[1] % 4:
+        raise ValueError(f"x of {tuple(x_ti.shape)} cannot be multiplied by a 2:4 weight of {tuple(weight_oi.shape)}")
+    if bias_o is not None and (bias_o.shape != weight_oi.shape[:1] or bias_o.dtype != x_ti.dtype):
+        raise ValueError(
+            f"a bias of {tuple(bias_o.shape)} {bias_o.dtype} cannot be added to {weight_oi.shape[0]} outputs"
+        )
 
 
 _operators.impl("two_four_linear", _on_gpu, "CUDA")
