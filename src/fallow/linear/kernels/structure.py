@@ -61,9 +61,9 @@ def make_structure(
         raise ValueError(f"{row_pointers_o.numel()} row pointers do not belong to {shape[0]} rows")
     row_pointers_o, columns_n = _aligned(row_pointers_o.contiguous()), _aligned(columns_n.contiguous())
     number = found.engines[engine or found.engine]
-    with _built(found, number, shape[1], row_pointers_o, columns_n, group) as built_s:
-        with torch.inference_mode(False):  # a tensor that has a version counter, and can be saved for backward
-            structure_s = built_s.clone()
+    built = _built(found, number, shape[1], row_pointers_o, columns_n, group)
+    with built as built_s, torch.inference_mode(False):  # it can then be saved for backward
+        structure_s = built_s.clone()
     known = _matrix(found, shape[1], row_pointers_o, columns_n, structure_s)
     remember(shape[1], (row_pointers_o, columns_n, structure_s), known)
     return structure_s
