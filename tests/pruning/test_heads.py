@@ -173,3 +173,39 @@ def test_models_and_heads_that_are_not_there_are_named() -> None:
         cut_heads(tiny("gpt2"), {"transformer.h.7.attn": [0]})
     with pytest.raises(UserError, match=r"has heads 0 to 3, but those to keep are \[\]"):
         cut_heads(tiny("gpt2"), {"transformer.h.0.attn": []})
+
+
+@pytest.mark.parametrize("num", [1, 2, 3])
+def test_a_llama_whose_heads_no_longer_divide_its_width_is_kept(num: int, tmp_path: Path) -> None:
+    model = _of_type("llama")
+    prune(model, Heads(num=num, score="weight"))
+    expected = model(input_ids=tokens()).logits
+    fallow.save(model, tmp_path)
+    loaded = fallow.load(tmp_path)
+    assert torch.equal(loaded(input_ids=tokens()).logits, expected)
+    assert [a.num_units for a in attentions(loaded)] == [8 - num] * 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("olmo2", "q_norm.weight has 64 numbers for all heads together"),
+        ("olmo3", "q_norm.weight has 64 numbers for all heads together"),
+        ("olmoe", "q_norm.weight has 64 numbers for all heads together"),
+        ("gpt_oss", "sinks has 8 numbers for all heads together"),
+        ("qwen3_next", "the heads of Qwen3NextForCausalLM cannot be told apart"),
+    ],
+)
+def test_attention_with_more_of_its_heads_than_projections_is_refused(kind: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        prune(_of_type(kind), Heads(num=1, score="weight"))
+
+
+def _of_type(kind: str) -> nn.Module:
+    import transformers
+
+    config = transformers.AutoConfig.for_model(
+        kind, vocab_size=96, hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=8,
+        num_key_value_heads=8, max_position_embeddings=64,
+    )  # fmt: skip
+    return transformers.AutoModelForCausalLM.from_config(config).eval()

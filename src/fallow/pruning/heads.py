@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from fallow.conversion import guard
 from fallow.errors import UserError
+from fallow.linear import ReparamLinear
 from fallow.linear.cut import HEADS, cut_columns, cut_rows
+from fallow.linear.inputs import site_of
 from fallow.linear.roles import Role
 from fallow.pruning.attention import Attention, attentions
 from fallow.pruning.settings import Heads
@@ -53,12 +55,42 @@ def check_heads(model: nn.Module, settings: Heads) -> None:
         UserError: all heads of a layer would go, or the heads are not known.
     """
     for attention in attentions(model):
+        _refuse_state_of_heads(model, attention)
         if settings.num >= attention.num_units:
             unit = "heads" if attention.groups == 1 else f"groups of {attention.groups} heads"
             raise UserError(
                 f"num is {settings.num}, but {attention.name} has {attention.num_units} {unit}, and one has to stay. "
                 f"Write at most {attention.num_units - 1}"
             )
+
+
+def _refuse_state_of_heads(model: nn.Module, attention: Attention) -> None:
+    """Attention that keeps more of its heads than the four projections would not fit the heads that stay.
+
+    Raises:
+        UserError: a norm over all heads (OLMo 2), sinks by head (gpt-oss), queries with gates beside them (Qwen3-Next).
+    """
+    kind, block = type(model).__name__, model.get_submodule(attention.name)
+    size = attention.num_units * attention.groups * attention.head_size
+    queries = attention.parts["q"].rows
+    if queries[1] - queries[0] != attention.lines("q", torch.arange(attention.num_units)).numel() or (
+        _width(model.get_submodule(attention.parts["o"].name)) != size
+    ):
+        raise UserError(f"heads of a {kind} cannot be cut: {attention.parts['q'].name} holds more than the queries")
+    projections = {matrix.name for matrix in attention.parts.values()}
+    for name, parameter in block.named_parameters():
+        whole = f"{attention.name}.{name}" if attention.name else name
+        if any(whole.startswith(f"{projection}.") for projection in projections):
+            continue
+        if parameter.numel() != attention.head_size:
+            raise UserError(
+                f"heads of a {kind} cannot be cut: {whole} has {parameter.numel()} numbers for all heads together"
+            )
+
+
+def _width(layer: nn.Module) -> int:
+    site = layer.site if isinstance(layer, ReparamLinear) else site_of("", layer)
+    return site.shape[1]
 
 
 def unit_scores(attention: Attention, score: str, key: Key) -> Tensor:
@@ -135,14 +167,25 @@ def _note(model: Any, kept: dict[str, list[int]]) -> None:
     listed = attentions(model)
     config = model.config
     numbers = {attention.num_units for attention in listed}
-    if len(numbers) == 1 and config.model_type in _WITH_HEAD_DIM:
-        units = numbers.pop()
+    units, groups = listed[0].num_units, listed[0].groups
+    told = len(numbers) == 1 and config.model_type in _WITH_HEAD_DIM and not getattr(model, HEADS, None)
+    if told and _can_say(config, units * groups, units, listed[0].head_size):
         config.head_dim = listed[0].head_size
-        config.num_attention_heads = units * listed[0].groups
+        config.num_attention_heads = units * groups
         config.num_key_value_heads = units
         return
     setattr(model, HEADS, {a.name: kept.get(a.name, list(range(a.num_units))) for a in listed})
     guard(model)
+
+
+def _can_say(config: Any, heads: int, keys: int, head_dim: int) -> bool:
+    """Whether a configuration with these numbers of heads can be made; a Llama's width must be a multiple of them."""
+    values = {**config.to_dict(), "num_attention_heads": heads, "num_key_value_heads": keys, "head_dim": head_dim}
+    try:
+        type(config)(**values)
+    except Exception:  # transformers raises kinds of its own
+        return False
+    return True
 
 
 def _by_budget(found: Sequence[Attention], scores: Sequence[Tensor], ratio: float) -> dict[str, list[int]]:
