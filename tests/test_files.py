@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from fallow import files
 from fallow.errors import UserError
@@ -18,6 +21,7 @@ from fallow.files import (
     read_sealed,
     refuse_used,
     remove_folder,
+    sort_metadata,
     sweep,
     write_folder,
     write_json,
@@ -97,6 +101,29 @@ def test_a_folder_appears_whole_and_replaces(tmp_path: Path) -> None:
     remove_folder(path)
     remove_folder(path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_removal_left_goes_with_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "old").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", lambda *_, **__: None)  # as if killed here: the name is gone, the content is not
+        remove_folder(tmp_path / "old")
+    assert [path.name[:5] for path in tmp_path.iterdir()] == [".old."]
+    remove_folder(tmp_path / "old")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_metadata_of_safetensors_files_have_one_order(tmp_path: Path) -> None:
+    keys = [f"key {number} \u00e9" for number in range(12)]
+    written = set()
+    for number in range(4):
+        path = tmp_path / f"{number}"
+        save_file({"a": torch.arange(5), "b": torch.ones(2)}, path, metadata={key: key for key in keys})
+        sort_metadata(path)
+        written.add(path.read_bytes())
+        with safe_open(path, framework="pt") as file:
+            assert sorted(file.metadata()) == sorted(keys) and file.get_tensor("a").tolist() == [0, 1, 2, 3, 4]
+    assert len(written) == 1
 
 
 def test_a_folder_is_replaced_where_names_cannot_be_exchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,7 +148,11 @@ def append(path: Path, content: bytes) -> None:
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder, if it is there, so that it is never there in part: it loses its name first."""
+    """Remove a folder, if it is there, so that it is never there in part: it loses its name first.
+
+    What a killed process left of one that it was removing goes as well.
+    """
+    sweep(path.parent, path.name)
     aside = path.with_name(_temporary_name(path.name))
     try:
         path.rename(aside)
@@ -239,6 +243,22 @@ def write_sealed(path: Path, value: dict[str, Any]) -> None:
     Keys stay in their order: what is made from a record that was read again is then equal in order, too.
     """
     write_text(path, json.dumps({**value, _SEAL: _seal(value)}, indent=1) + "\n")
+
+
+def sort_metadata(path: Path) -> None:
+    """Put the metadata of a new safetensors file in the order of its keys: the library draws one in each process.
+
+    So equal content gives equal bytes, which checksums of files rely on. Only a file with more than one key needs it.
+    """
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header = {"__metadata__": dict(sorted(header.pop("__metadata__").items())), **header}
+        content = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(content) > size:
+            raise ValueError(f"the header of {path} is written in another way than it is read")
+        file.seek(8)
+        file.write(content.ljust(size))
 
 
 def read_json(path: Path, hint: str) -> dict[str, Any]:

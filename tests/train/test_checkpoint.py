@@ -64,6 +64,24 @@ def lose(state: Any, key: str) -> None:
     del state[last]
 
 
+def sign_state(path: Path) -> None:
+    """Put size and checksum of the state into the manifest, as somebody would who has changed it on purpose."""
+    manifest = storage.read_json(path / "manifest.json")
+    data = (path / "state.json").read_bytes()
+    manifest["files"]["state.json"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    storage.write_json(path / "manifest.json", manifest)
+
+
+@pytest.mark.parametrize("content", [b"\x80\x04", b"{", b"[]", b"null"])
+def test_a_state_that_is_none_though_the_checksum_agrees(tmp_path: Path, content: bytes) -> None:
+    broken_off(tmp_path)
+    path = tmp_path / "checkpoints/step-000006"
+    (path / "state.json").write_bytes(content)
+    sign_state(path)
+    with pytest.raises(UserError, match=r"step-000006/state.json is damaged \(.*Remove"):
+        loop(tmp_path).fit()
+
+
 @pytest.mark.parametrize(
     ("key", "named"),
     [
@@ -78,10 +96,7 @@ def test_numbers_that_are_absent_though_the_checksum_agrees(tmp_path: Path, key:
     state = storage.read_json(path / "state.json")
     lose(state, key)
     storage.write_json(path / "state.json", state)
-    manifest = storage.read_json(path / "manifest.json")
-    data = (path / "state.json").read_bytes()
-    manifest["files"]["state.json"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    storage.write_json(path / "manifest.json", manifest)
+    sign_state(path)
     with pytest.raises(UserError, match=rf"step-000006/state.json is damaged \(it has no {named}\). Remove"):
         loop(tmp_path).fit()
     shutil.rmtree(path)

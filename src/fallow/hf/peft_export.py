@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fallow.conversion import merge
 from fallow.errors import UserError
-from fallow.files import fill_folder, write_json
+from fallow.files import fill_folder, sort_metadata, write_json
 from fallow.linear import ReparamLinear
 from fallow.linear.inputs import stock_layer
 from fallow.methods.adapted import is_head
@@ -83,6 +83,7 @@ def to_peft(model: nn.Module, folder: str | Path, *, base: str = "") -> int:
 
     with fill_folder(path, last=(CONFIG_FILE,)) as temporary:
         save_file(tensors, temporary / WEIGHTS_FILE, metadata={"format": "pt", BASE_KEY: fingerprint(bases)})
+        sort_metadata(temporary / WEIGHTS_FILE)
         write_json(temporary / CONFIG_FILE, config)
     return rank
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from fallow.data.settings import TokenizerSettings
 from fallow.errors import UserError
+from fallow.files import read_json
 from fallow.methods.base import ChangesShape
 from fallow.run.recipe import Recipe
 from fallow.run.stage import Stage
@@ -101,9 +102,15 @@ def read_config(stage: Stage) -> dict[str, Any]:
     for name in ("fallow.json", "config.json"):
         file = Path(path) / name
         if file.is_file():
-            content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            return dict(content["config"]) if name == "fallow.json" else content
+            content = read_json(file, _OTHER)
+            config = content.get("config") if name == "fallow.json" else content
+            if not isinstance(config, dict):
+                raise UserError(f"{file} is damaged (it has no config). {_OTHER}")
+            return config
     raise UserError(f"stage {stage.name}: {path} holds no model: neither fallow.json nor config.json is there")
+
+
+_OTHER = "Give the folder of another model"
 
 
 def _without_dtype(config: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fallow.errors import UserError
+from fallow.files import sort_metadata
 
 _WIDEST_16_BIT = 65_536
 
@@ -128,6 +129,7 @@ class Support:
 
         tensors = {"row_pointers": self.row_pointers.cpu(), "columns": self.columns.cpu()}
         save_file(tensors, path, metadata={"shape": json.dumps(self.shape), "digest": self.digest()})
+        sort_metadata(path)
 
     @classmethod
     def load(cls, path: Path) -> "Support":

@@ -1,5 +1,6 @@
 """Checkpoints: everything that is needed to continue, in folders that are whole or not used."""
 
+import json
 import logging
 import re
 import shutil
@@ -68,8 +69,8 @@ class Checkpoints:
                 if self.mesh.is_main:
                     log.warning("checkpoint %s is damaged (%s) and is passed over.", path, problem)
                 continue
-            state = storage.read_json(path / _STATE)
             with reading_state(path):
+                state = storage.read_json(path / _STATE)
                 self._refuse_other(identity, state["identity"])
             return path, state
         if self.mesh.is_main and self._paths():
@@ -141,9 +142,10 @@ def reading_state(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except KeyError as error:
+    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        wrong = f"it has no {error.args[0]}" if isinstance(error, KeyError) else str(error)
         raise UserError(
-            f"{path / _STATE} is damaged (it has no {error.args[0]}). Remove {path}, and the same command goes on from "
+            f"{path / _STATE} is damaged ({wrong}). Remove {path}, and the same command goes on from "
             "the checkpoint before it, or begins again."
         ) from error
 
