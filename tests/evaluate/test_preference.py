@@ -163,7 +163,7 @@ def test_files_of_responses(tmp_path: Path) -> None:
         ([], [{"prompt": "p", "text": "x"}], "a.jsonl holds no response"),
         ([{"prompt": "p"}], [], r"a.jsonl:1 has no response. It has: prompt. Write response, output or text"),
         ([{"text": "p"}], [], r"has no instruction"),
-        ([{"prompt": "p", "text": 3}], [], "has int in text, but text is needed"),
+        ([{"prompt": "p", "text": 3}], [], "has a number in text, but text is needed"),
         ([{"prompt": "p", "text": "x"}] * 2, [{"prompt": "p", "text": "x"}], "has 2 responses and .* has 1"),
         ([{"prompt": "p", "text": None}], [], 'has null in text, but text is needed. An empty answer is ""'),
         (

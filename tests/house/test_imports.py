@@ -26,6 +26,7 @@ LEAVES = {
     "errors",
     "files",
     "integrity",
+    "json_text",
     "lock",
     "plausible",
     "random",

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from fallow.data.documents import Document
+from fallow.data.unpack import check_length
 from fallow.errors import UserError
+from fallow.json_text import kind
 
 
 def read_hub(path: str, field: str) -> Iterator[Document]:
@@ -31,5 +33,11 @@ def read_hub(path: str, field: str) -> Iterator[Document]:
             f"{path} has no column {field}. It has: {', '.join(rows.column_names)}. Set field to one of them."
         )
     for number, row in enumerate(rows):
-        if row[field]:
-            yield Document(f"{path}#{number}", str(row[field]))
+        text = row[field]
+        if text is not None and not isinstance(text, str):
+            raise UserError(
+                f"{path}#{number} has {kind(text)} in {field}, but text is needed. Set field to another column."
+            )
+        if text:
+            check_length(text, f"{path}#{number}")
+            yield Document(f"{path}#{number}", text)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fallow.data.files import read_lines
+from fallow.data.unpack import read_lines
 from fallow.errors import UserError
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from typing import Any
 from fallow.errors import UserError
 from fallow.files import append, atomic
 from fallow.integrity import has_mark, with_mark
+from fallow.json_text import parse_record
 from fallow.shortages import refuse_shortage
 
 _FORMAT, _VERSION = "fallow-texts", 2
@@ -133,7 +134,7 @@ def _line(value: Mapping[str, Any]) -> bytes:
 
 def _object(line: bytes) -> dict[str, Any] | None:
     try:
-        value = json.loads(line.decode("utf-8", "surrogatepass"))
+        value = parse_record(line.decode("utf-8", "surrogatepass"))
     except ValueError:
         return None
     return value if isinstance(value, dict) else None

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from fallow.data.formats.pair import Pair, read_table
+from fallow.data.formats.pair import Pair
+from fallow.data.formats.table import read_table
 from fallow.errors import UserError
 
 _ARTICLE = ("article_content", "article", "content", "article_text", "text", "document", "body")
@@ -19,7 +20,7 @@ def read_curation(path: Path) -> list[Pair]:
         UserError: no column for the article or the summary; the message lists those that were found.
     """
     pairs = []
-    for row in read_table(path):
+    for _, row in read_table(path):
         article = next((name for name in _ARTICLE if name in row), "")
         summary = next((name for name in _SUMMARY if name in row), "")
         if not article or not summary:

@@ -1,11 +1,11 @@
 """GLUE's tasks (Wang et al., 2019) from their published files: tab-separated, without quoting."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fallow.data.files import read_lines
 from fallow.data.task import Task
+from fallow.data.unpack import read_lines
 from fallow.errors import UserError, nearest
 
 
@@ -110,6 +110,9 @@ def _header(task: Task, first: list[str]) -> list[str]:
 
 def _places(path: Path, header: list[str], columns: _Columns, task: Task, *, labelled: bool) -> dict[str, int]:
     """Column number of each part; the label's only where it is there."""
+    repeated = next((name for name in header if header.count(name) > 1 and name in asdict(columns).values()), "")
+    if repeated:
+        raise UserError(f"{path} has {header.count(repeated)} columns named {repeated}. Get the file again.")
     wanted = {"first": columns.first, "second": columns.second, "label": columns.label}
     places = {}
     for part, name in wanted.items():

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from fallow.data.files import parse_json_lines
 from fallow.data.formats.pair import Pair
-from fallow.errors import UserError, nearest
+from fallow.data.json_lines import parse_json_lines, text_in
+from fallow.errors import UserError
 
 
 def read_jsonl(
@@ -12,31 +12,31 @@ def read_jsonl(
 ) -> list[Pair]:
     """One pair for each line {"context": ..., "target": ...}, or several for {"context": ..., "references": [...]}.
 
+    An empty text is taken as it stands: no answer may be the right one.
+
     Raises:
-        UserError: a field is missing or not text.
+        UserError: a field is missing or not text; target and references in one line; no reference.
     """
     pairs = []
     for number, row in parse_json_lines(path):
-        context = _text(row, context_field, f"{path}:{number}")
+        context = text_in(row, context_field, path, number)
+        if target_field in row and references_field in row:
+            raise UserError(
+                f"{path}:{number} has both {target_field} and {references_field}, and one of them would go unread. "
+                "Remove it, or set target_field or references_field to the name of another field."
+            )
         if target_field in row:
-            pairs.append(Pair(context, _text(row, target_field, f"{path}:{number}")))
+            pairs.append(Pair(context, text_in(row, target_field, path, number)))
             continue
         references = row.get(references_field)
-        if not isinstance(references, list) or not all(isinstance(text, str) for text in references):
+        if type(references) is not list or not all(type(text) is str for text in references):
             raise UserError(
                 f"{path}:{number} has neither {target_field} (a text) nor {references_field} (a list of texts). "
-                f"It has: {', '.join(row)}. Set target_field or references_field."
+                f"It has: {', '.join(row)[:200]}. Set target_field or references_field."
+            )
+        if not references:
+            raise UserError(
+                f"{path}:{number} has an empty list in {references_field}, but a pair needs a text. Remove the line."
             )
         pairs += [Pair(context, text) for text in references]
     return pairs
-
-
-def _text(row: dict[str, object], field: str, where: str) -> str:
-    if field not in row:
-        close = nearest(field, row)
-        hint = f"Did you mean {close}?" if close else f"It has: {', '.join(row)}."
-        raise UserError(f"{where} has no field {field}. {hint}")
-    text = row[field]
-    if not isinstance(text, str):
-        raise UserError(f"{where} has {type(text).__name__} in {field}, but text is needed.")
-    return text

@@ -1,14 +1,7 @@
-"""A pair, and the one way triples and tables are written as text."""
+"""A pair, and the one way slots and triples are written as text."""
 
-import csv
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
-
-from fallow.data.files import read_lines
-from fallow.errors import UserError
+from typing import Any, Literal
 
 Role = Literal["train", "valid", "test"]
 """What a file is used for."""
@@ -31,19 +24,14 @@ def linearise(fields: list[list[str]]) -> str:
     return " | ".join(" : ".join(parts) for parts in fields)
 
 
-def read_table(path: Path) -> Iterator[dict[str, str]]:
-    """The rows of a CSV file (plain or .gz) with a header, keys in lower case.
+def are_triples(value: Any) -> bool:
+    """Whether a value from JSON is a list, not empty, of lists of three texts.
 
-    Raises:
-        UserError: not UTF-8, damaged, or without a row.
+    >>> are_triples([["a", "b", "c"]]), are_triples("abc"), are_triples([])
+    (True, False, False)
     """
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # articles are longer than the default of 128 KB
-    lines = (line.removeprefix("\ufeff") if number == 1 else line for number, line in read_lines(path))
-    reader = csv.DictReader(lines)
-    if not reader.fieldnames:
-        raise UserError(f"{path} is empty. Get the file again.")
-    try:
-        for row in reader:
-            yield {key.strip().lower(): value or "" for key, value in row.items() if isinstance(key, str)}
-    except csv.Error as error:
-        raise UserError(f"{path}:{reader.line_num} is not CSV ({error}).") from None
+    return (
+        type(value) is list
+        and bool(value)
+        and all(type(one) is list and len(one) == 3 and all(type(part) is str for part in one) for one in value)
+    )

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from fallow.data.files import parse_json_lines
-from fallow.data.formats.pair import Pair, Role, linearise
-from fallow.errors import UserError
+from fallow.data.formats.pair import Pair, Role, are_triples, linearise
+from fallow.data.json_lines import parse_json_lines
+from fallow.data.unpack import bounded, open_binary, read_whole, refuse_damage
+from fallow.errors import UserError, first_line
 
 SEEN = frozenset(
     ("Astronaut", "Airport", "Monument", "University", "Food")
@@ -56,11 +57,11 @@ def _entries(path: Path, role: Role) -> Iterator[_Entry]:
                 f"{path} holds no {_PARTS[role]} of WebNLG 2017. Name the folder that holds train, dev and test."
             )
         for file in files:
-            yield from _parse(file.read_bytes(), str(file))
+            yield from _parse(read_whole(file), str(file))
     elif path.name.endswith((".tar.gz", ".tgz", ".tar")):
         yield from _from_tar(path, role)
     elif path.suffix == ".xml":
-        yield from _parse(path.read_bytes(), str(path))
+        yield from _parse(read_whole(path), str(path))
     elif path.name.endswith((".jsonl", ".jsonl.gz")):
         yield from _from_jsonl(path)
     else:
@@ -73,39 +74,50 @@ def _belongs(name: str, role: Role) -> bool:
 
 def _from_tar(path: Path, role: Role) -> Iterator[_Entry]:
     found = False
-    try:
-        with tarfile.open(path) as tar:
-            members = [member for member in tar.getmembers() if member.isfile() and _belongs(member.name, role)]
-            for member in sorted(members, key=lambda member: member.name):
-                file = tar.extractfile(member)
-                assert file is not None  # it is a regular file
-                found = True
-                yield from _parse(file.read(), f"{path}:{member.name}")
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise UserError(f"{path} is damaged ({error}). Get the file again.") from None
+    with refuse_damage(path), open_binary(path) as raw, tarfile.open(fileobj=raw, mode="r:") as tar:
+        members = [member for member in tar.getmembers() if member.isfile() and _belongs(member.name, role)]
+        for member in sorted(members, key=lambda member: member.name):
+            file = tar.extractfile(member)
+            assert file is not None  # it is a regular file
+            found = True
+            yield from _parse(bounded(file, f"{path}:{member.name}"), f"{path}:{member.name}")
     if not found:
-        raise UserError(f"{path} holds no {_PARTS[role]} of WebNLG 2017.")
+        raise UserError(f"{path} holds no {_PARTS[role]} of WebNLG 2017. Name its release of 2017.")
 
 
 def _parse(raw: bytes, where: str) -> Iterator[_Entry]:
     try:
         root = ElementTree.fromstring(raw)
-    except ElementTree.ParseError as error:
-        raise UserError(f"{where} is not XML ({error}).") from None
-    for entry in root.iter("entry"):
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # the latter: an encoding it does not know
+        raise UserError(f"{where} is not XML ({first_line(error)}). Get the file again.") from None
+    for number, entry in enumerate(root.iter("entry"), start=1):
         triples = [
             [part.strip() for part in (triple.text or "").split(" | ", 2)]
             for triple in entry.iterfind("modifiedtripleset/mtriple")
         ]
         texts = [(lex.get("comment") or "", lex.text or "") for lex in entry.iterfind("lex")]
-        yield _Entry(entry.get("category") or "", triples, texts)
+        yield _checked(entry.get("category"), triples, texts, f"{where}: entry {entry.get('eid') or number}")
 
 
 def _from_jsonl(path: Path) -> Iterator[_Entry]:
     for number, row in parse_json_lines(path):
-        fields: dict[str, Any] = row
-        try:
-            texts = [(lex["comment"], lex["text"]) for lex in fields["lexs"]]
-            yield _Entry(fields["category"], fields["triples"], texts)
-        except (KeyError, TypeError):
-            raise UserError(f"{path}:{number} is not a WebNLG entry: it needs category, triples, lexs.") from None
+        lexs: Any = row.get("lexs")
+        texts = [(one.get("comment"), one.get("text")) for one in lexs] if _are_objects(lexs) else None
+        yield _checked(row.get("category"), row.get("triples"), texts, f"{path}:{number}")
+
+
+def _are_objects(value: Any) -> bool:
+    return type(value) is list and all(type(one) is dict for one in value)
+
+
+def _checked(category: Any, triples: Any, texts: Any, where: str) -> _Entry:
+    """An entry, when every part of it is of the form that WebNLG has."""
+    form = "category (a text), triples (a list of lists of three texts), and lexs (a list of comment and text)"
+    if type(category) is not str or texts is None:
+        raise UserError(f"{where} is not a WebNLG entry: it needs {form}. Get the file again.")
+    if not are_triples(triples):
+        raise UserError(f"{where} is not a WebNLG entry: its triples are not lists of three texts. Get the file again.")
+    for comment, text in texts:
+        if type(comment) is not str or type(text) is not str or (comment == "good" and not text.strip()):
+            raise UserError(f"{where} is not a WebNLG entry: one of its texts is missing or empty. Get the file again.")
+    return _Entry(category, triples, texts)

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from fallow.errors import UserError
+from fallow.json_text import parse
 
 Winner = Literal["first", "second", "tie"]
 """Which of two responses is better, by the place where it was shown."""
@@ -126,7 +127,7 @@ def verdict_of(line: str) -> tuple[str | None, Winner | None]:
     (None, None)
     """
     try:
-        answer = json.loads(line)
+        answer = parse(line)
     except ValueError:
         return None, None
     if not isinstance(answer, dict):

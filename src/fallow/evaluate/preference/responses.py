@@ -1,14 +1,15 @@
 """Responses of two models to the same instructions."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fallow.data.files import decode, open_binary, parse_json_lines
+from fallow.data.json_lines import parse_json_lines, read_json
+from fallow.data.unpack import open_binary
 from fallow.errors import UserError
 from fallow.integrity import MARK, has_mark
+from fallow.json_text import kind
 
 INSTRUCTIONS = ("instruction", "prompt", "context")
 RESPONSES = ("response", "output", "text")
@@ -93,17 +94,12 @@ def _read(path: Path) -> list[dict[str, str]]:
 
 def _objects(path: Path) -> Iterable[tuple[int, Mapping[str, Any]]]:
     with open_binary(path) as file:
-        raw = file.read(1) if path.stat().st_size else b""
-        if raw != b"[":
+        if file.peek(1)[:1] != b"[":  # type: ignore[attr-defined]
             return parse_json_lines(path)
-        text = decode(raw + file.read(), path)
-    try:
-        listed = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno} is not JSON: {error.msg} at column {error.colno}.") from None
+    listed = read_json(path)
     for number, row in enumerate(listed, start=1):
         if not isinstance(row, dict):
-            raise UserError(f"{path}: entry {number} is not a JSON object, but {type(row).__name__}.")
+            raise UserError(f"{path}: entry {number} is not a JSON object, but {kind(row)}. Write an object.")
     return list(enumerate(listed, start=1))
 
 
@@ -114,10 +110,13 @@ def _plain(row: Mapping[str, Any], where: str, instructions: Sequence[str]) -> d
         if field is None:
             raise UserError(f"{where} has no {name}. It has: {', '.join(row)}. Write {_or(fields)}")
         if not isinstance(row[field], str):
-            kind = "null" if row[field] is None else type(row[field]).__name__
-            raise UserError(f'{where} has {kind} in {field}, but text is needed. An empty answer is ""')
+            raise UserError(f'{where} has {kind(row[field])} in {field}, but text is needed. An empty answer is ""')
         found[name] = row[field]
-    return found | ({"id": str(row["id"])} if "id" in row else {})
+    if "id" not in row:
+        return found
+    if type(row["id"]) not in (str, int):
+        raise UserError(f"{where} has {kind(row['id'])} in id, but a text or a whole number is needed")
+    return found | {"id": str(row["id"])}
 
 
 def _or(words: Sequence[str]) -> str:

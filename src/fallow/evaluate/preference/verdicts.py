@@ -11,6 +11,7 @@ from fallow.errors import UserError
 from fallow.evaluate.preference.responses import Pair
 from fallow.files import append
 from fallow.integrity import has_mark, with_mark
+from fallow.json_text import parse_record
 from fallow.shortages import refuse_shortage
 
 Order = Literal["ab", "ba"]
@@ -136,7 +137,7 @@ def _line(value: Mapping[str, Any]) -> bytes:
 
 def _object(line: bytes) -> dict[str, Any] | None:
     try:
-        value = json.loads(line.decode("utf-8", "surrogatepass"))
+        value = parse_record(line.decode("utf-8", "surrogatepass"))
     except ValueError:
         return None
     return value if isinstance(value, dict) else None
