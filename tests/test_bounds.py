@@ -29,6 +29,7 @@ REFUSED = {
     },
     "seed": {
         -1: "seed is -1, but it must be at least 0.",
+        10**400: f"seed is the number {10**400}, but the largest whole number is 9,223,372,036,854,775,807.",
         2**64: f"seed is the number {2**64}, but the largest whole number is 9,223,372,036,854,775,807.",
         1e30: "seed is the number 1e+30, but the largest whole number is 9,223,372,036,854,775,807.",
     },

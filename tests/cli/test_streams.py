@@ -39,7 +39,7 @@ def test_results_may_not_be_lost() -> None:
     ended = shell('"$PY" -m fallow recipes list >/dev/full')
     assert ended.returncode == 2
     assert ended.stderr.splitlines() == [
-        b"fallow recipes: the disk is full. Free space and run the same command; finished files are kept."
+        b"fallow recipes: the disk is full. Free space and run the same command again; finished files are kept."
     ]
 
 

@@ -1,5 +1,6 @@
 """`fallow estimate`: what a recipe costs, before it is paid."""
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -119,11 +120,19 @@ def _number(flags: Flags, name: str) -> float:
         return 0.0
     flag = name.replace("_", "-")
     try:
-        value = float(words[-1].replace("_", "").replace(",", ""))
+        value = _finite(words[-1])
     except ValueError:
         raise UserError(f"--{flag} is {words[-1]}, but it must be a number") from None
     if value <= 0:
         raise UserError(f"--{flag} is {words[-1]}, but it must be above 0")
+    return value
+
+
+def _finite(text: str) -> float:
+    """A number as people write it; ValueError where it is none, or has no end."""
+    value = float(text.replace("_", "").replace(",", ""))
+    if not math.isfinite(value):
+        raise ValueError(text)
     return value
 
 
@@ -139,7 +148,7 @@ def _epoch_tokens(flags: Flags) -> dict[str, int]:
     for word in flags.own.get("epoch_tokens", ()):
         name, equals, number = word.partition("=")
         try:
-            found[name] = int(float(number.replace("_", "").replace(",", "")))
+            found[name] = int(_finite(number))
         except ValueError:
             equals = ""
         if not equals:

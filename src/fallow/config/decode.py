@@ -1,7 +1,6 @@
 """Plain mappings -> dataclasses, strictly: what does not fit is named by its dotted key, with what to write instead."""
 
 import dataclasses
-import math
 import re
 import sys
 import types
@@ -271,7 +270,7 @@ def _scalar(annotation: Any, value: Any, place: Place) -> Any:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if annotation is bool and isinstance(value, bool):
         return value
-    if annotation is int and number and math.isfinite(value) and value == int(value):
+    if annotation is int and number and (isinstance(value, int) or value.is_integer()):
         if not -MOST <= value <= MOST:
             raise UserError(f"{place} is {kind_of(value)}, but the largest whole number is {MOST:,}.")
         return int(value)
