@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fallow.errors import UserError
+from fallow.files import make_folder
 
 try:
     import fcntl
@@ -41,7 +42,7 @@ def owned(path: Path | None, *, is_file: bool = False) -> Iterator[None]:
         return
     place = path.with_name(f".{path.name}{LOCK}") if is_file else path / LOCK
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(place.parent)
         descriptor = _locked(place, path)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}. Use another name for it.") from error

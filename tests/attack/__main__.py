@@ -12,7 +12,7 @@ from pathlib import Path
 os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", TRITON_INTERPRET="1", JAVA_HOME=os.devnull)
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-from tests.attack import families, inputs, kills, mutations, owners, security
+from tests.attack import families, inputs, kills, mutations, owners, power, security
 from tests.attack.bench import Base, make_base
 from tests.attack.cases import Result, Task, counts_of, table
 from tests.attack.pool import work_on
@@ -21,6 +21,7 @@ Make = Callable[[Sequence[Base], int, int], list[Task]]
 AREAS: dict[str, tuple[Make, int, int]] = {
     "mutations": (mutations.tasks, 400, 10),
     "kills": (kills.tasks, 150, 15),
+    "power": (power.tasks, 80, 12),
     "inputs": (lambda bases, seed, num: inputs.tasks(bases[0], seed, num), 2200, 45),
     "owners": (owners.tasks, 100, 5),
     "security": (lambda bases, seed, num: security.tasks(bases[0], num), 1000, 16),
@@ -76,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     begun = time.monotonic()
     numbers = {area: args.num or AREAS[area][2 if args.short else 1] for area in args.only}
     names = SHORT if args.short else list(families.RECIPES)
-    if not {"mutations", "kills", "owners"} & numbers.keys():
+    if not {"mutations", "kills", "owners", "power"} & numbers.keys():
         names = ["sparse"]
     with tempfile.TemporaryDirectory(prefix="fallow-attack-") as scratch:
         results = attack(numbers, names, seed=args.seed, jobs=args.jobs, scratch=Path(scratch), say=_say)

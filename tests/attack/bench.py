@@ -29,6 +29,7 @@ class Base:
         halfway: the same folder as a kill left it; the last stage that had begun keeps checkpoints.
         changes: how often the run changes files.
         facts: of the finished run, see `facts`.
+        seconds: that it took.
     """
 
     family: str
@@ -36,6 +37,7 @@ class Base:
     halfway: Path
     changes: int
     facts: dict[str, str] = field(repr=False)
+    seconds: float = 1.0
 
     def copy(self, target: Path, *, halfway: bool = False) -> Path:
         """A copy to harm, in a folder that is not there yet or empty."""
@@ -59,7 +61,9 @@ def make_base(folder: Path, family: str, *, halfway: bool = True) -> Base:
         run(COMMAND, half, kill_at=int(done.changes * share), limit=300)
         if list(half.glob(f"{OUT}/*/checkpoints/step-*")):
             break
-    return Base(family=family, folder=whole, halfway=half, changes=done.changes, facts=facts(whole / OUT))
+    return Base(
+        family=family, folder=whole, halfway=half, changes=done.changes, facts=facts(whole / OUT), seconds=done.seconds
+    )
 
 
 def facts(output: Path) -> dict[str, str]:

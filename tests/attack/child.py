@@ -68,6 +68,7 @@ class Child:
         count: whether to count its changes of files.
         limits: resource -> soft and hard limit.
         before: called in the child, before the command.
+        at_end: called in the child after the command, or before it kills itself.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Child:
         count: bool = False,
         limits: Mapping[int, int] | None = None,
         before: Callable[[], None] | None = None,
+        at_end: Callable[[], None] | None = None,
     ) -> None:
         self._begun = time.monotonic()
         self._files = [os.memfd_create(name) for name in ("in", "out", "err", "changes")]
@@ -96,10 +98,12 @@ class Child:
             try:
                 self._become(folder, environment or {}, {resource.RLIMIT_AS: MEMORY, **(limits or {})})
                 if kill_at or count:
-                    _count_changes(kill_at, self._files[3])
+                    _count_changes(kill_at, self._files[3], at_end)
                 if before is not None:
                     before()
                 code = _called(argv)
+                if at_end is not None:
+                    at_end()
             except BaseException:  # of the harness itself: shown like any other
                 traceback.print_exc()
             finally:
@@ -139,6 +143,10 @@ class Child:
         """Send a signal to the command itself, if it still runs."""
         if self.is_running:
             os.kill(self.pid, number)
+
+    def said(self) -> str:
+        """What it wrote on standard error so far."""
+        return self._read(self._files[2])
 
     def wait(self, limit: float = LIMIT) -> Ended:
         """Wait until it has ended; kill it, and all that it started, when the time is over."""
@@ -199,7 +207,7 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG of Linux
 
 
-def _count_changes(kill_at: int, file: int) -> None:
+def _count_changes(kill_at: int, file: int, at_end: Callable[[], None] | None) -> None:
     """Count each change of a file or folder before it happens, and end there if it is the one."""
     seen = 0
 
@@ -213,6 +221,8 @@ def _count_changes(kill_at: int, file: int) -> None:
             return
         seen += 1
         if seen == kill_at:
+            if at_end is not None:
+                at_end()
             os.kill(os.getpid(), signal.SIGKILL)
         os.write(file, b".")
 

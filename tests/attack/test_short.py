@@ -10,7 +10,7 @@ import pytest
 from tests.attack.cases import BAD, Result, counts_of, spread, table
 from tests.run.tiny import ROOT, environment
 
-LEAST = {"kills": 15, "security": 10}
+LEAST = {"kills": 15, "power": 12, "security": 10}
 """Area -> cases that the short form has at least."""
 
 
@@ -18,7 +18,18 @@ LEAST = {"kills": 15, "security": 10}
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Counts and failures. A process of its own: one that has computed with several threads must not fork."""
     path = tmp_path_factory.mktemp("attack") / "found.json"
-    command = [sys.executable, "-m", "tests.attack", "--short", "--only", "kills", "security", "--json", str(path)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.attack",
+        "--short",
+        "--only",
+        "kills",
+        "power",
+        "security",
+        "--json",
+        str(path),
+    ]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=600)
     assert path.is_file(), done.stderr
     facts: dict[str, Any] = json.loads(path.read_text())

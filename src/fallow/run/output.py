@@ -20,6 +20,7 @@ put beside.
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ class Output:
                     f"{self.folder} holds other files and {found}. Use another --output, or an empty folder."
                 )
             if ours:
-                sweep(self.folder)
+                self._sweep()
             if ours and restart:
                 self._clear()
             elif ours:
@@ -102,6 +103,14 @@ class Output:
             write_recipe(self.folder, recipe)
         except OSError as error:
             raise UserError(f"{self.folder} cannot be written: {error.strerror}. Use another --output.") from error
+
+    def _sweep(self) -> None:
+        """Remove what a killed run left half written or half removed; of checkpoints their own reader tells."""
+        sweep(self.folder)
+        for own in [path for path in self.folder.iterdir() if path.name in _SHARED or _is_signed(path / RECIPE)]:
+            for folder, inner, _ in os.walk(own):
+                inner[:] = [name for name in inner if name != "checkpoints" and not is_temporary(name)]
+                sweep(Path(folder))
 
     def _clear(self) -> None:
         """Remove what runs make, and nothing else that somebody may have put beside it.

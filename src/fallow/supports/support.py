@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fallow.errors import UserError
-from fallow.files import sort_metadata
+from fallow.files import atomic, sort_metadata
 
 _WIDEST_16_BIT = 65_536
 
@@ -128,8 +128,9 @@ class Support:
         from safetensors.torch import save_file
 
         tensors = {"row_pointers": self.row_pointers.cpu(), "columns": self.columns.cpu()}
-        save_file(tensors, path, metadata={"shape": json.dumps(self.shape), "digest": self.digest()})
-        sort_metadata(path)
+        with atomic(Path(path)) as temporary:
+            save_file(tensors, temporary, metadata={"shape": json.dumps(self.shape), "digest": self.digest()})
+            sort_metadata(temporary)
 
     @classmethod
     def load(cls, path: Path) -> "Support":
