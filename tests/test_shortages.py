@@ -19,6 +19,7 @@ CASES = {
         MemoryError(),
         OSError(errno.ENOMEM, "x"),
         ImportError("failed to map segment from shared object: Cannot allocate memory"),
+        ImportError("tokenizers.abi3.so: failed to map segment from shared object"),
         RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried"),
         Exception("Cannot allocate memory (os error 12)"),
     ],

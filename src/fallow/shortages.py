@@ -50,7 +50,13 @@ _BY_TEXT = (
         re.compile(r"start new thread|resource temporarily unavailable|pthread_create", re.IGNORECASE),
         _THREADS,
     ),
-    (re.compile(r"can(?:'|no)t allocate memory|not enough memory|bad_alloc|out of memory", re.IGNORECASE), _MEMORY),
+    (
+        re.compile(
+            r"can(?:'|no)t allocate memory|not enough memory|bad_alloc|out of memory|failed to map segment",
+            re.IGNORECASE,
+        ),
+        _MEMORY,
+    ),
     (re.compile(r"too many open files", re.IGNORECASE), _HANDLES),
 )
 _NATIVE = re.compile(r"\(os error (\d+)\)")
