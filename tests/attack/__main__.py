@@ -12,7 +12,7 @@ from pathlib import Path
 os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", TRITON_INTERPRET="1", JAVA_HOME=os.devnull)
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-from tests.attack import families, inputs, kills, mutations, owners, power, security
+from tests.attack import families, inputs, kernel_calls, kills, mutations, owners, power, security
 from tests.attack.bench import Base, make_base
 from tests.attack.cases import Result, Task, counts_of, table
 from tests.attack.pool import work_on
@@ -25,6 +25,7 @@ AREAS: dict[str, tuple[Make, int, int]] = {
     "inputs": (lambda bases, seed, num: inputs.tasks(bases[0], seed, num), 2200, 45),
     "owners": (owners.tasks, 100, 5),
     "security": (lambda bases, seed, num: security.tasks(bases[0], num), 1000, 16),
+    "kernels": (lambda bases, seed, num: kernel_calls.tasks(seed, num), 4000, 200),
 }
 """Area -> what makes its tasks of finished runs, a seed and a number; how many of them by default, and in short."""
 SHORT = ("sparse", "dsee")

@@ -169,11 +169,13 @@ def _command(base: Base, argv: tuple[str, ...], draw: random.Random, scratch: Pa
         ended = run(argv, folder, kill_at=places[-1])
         if ended.code == 0:
             break
+        if ended.outcome == "named" and not difference(facts(calm / TARGET), facts(folder / TARGET)):
+            break  # killed when all was done: the folder is whole, and the command says that it is there
         if ended.code != -9 or ended.is_late:
             return ("refusal" if ended.outcome == "named" else ended.outcome), f"killed at {places}: {ended.why}"
     else:
         ended = run(argv, folder)
-        if ended.code:
+        if ended.code and difference(facts(calm / TARGET), facts(folder / TARGET)):  # whole: it may say so
             return ("refusal" if ended.outcome == "named" else ended.outcome), f"killed at {places}: {ended.why}"
     told = difference(facts(calm / TARGET), facts(folder / TARGET))
     return ("difference", f"killed at {places}: {told}") if told else ("held", "")

@@ -105,12 +105,15 @@ def _short(base: Base, limits: dict[int, int], scratch: Path) -> tuple[str, str]
     folder = base.fresh(scratch / "run")
     before = partial(_limit_memory, limits[-1]) if -1 in limits else None
     ended = run(COMMAND, folder, limits={k: v for k, v in limits.items() if k >= 0}, before=before, limit=120)
-    if ended.outcome not in ("named", "accepted"):
+    given_up = ended.outcome == "crash" and -1 in limits  # a native library ends the process: as good as a kill
+    if ended.outcome not in ("named", "accepted") and not given_up:
         return ended.outcome, ended.why
     if any(word in ended.line.lower() for word in ("delete", "remove it", "damaged", "--restart")):
         return "silent", f"a shortage is told as damage: {ended.line}"
     outcome, detail = again(folder, base)
-    return (outcome, f"{ended.line}; then {detail}") if outcome != "held" else (ended.outcome, ended.line)
+    if outcome != "held":
+        return outcome, f"{ended.line}; then {detail}"
+    return ("held" if given_up else ended.outcome), ended.line
 
 
 def _limit_memory(megabytes: int) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.attack.cases import BAD, Result, counts_of, spread, table
 from tests.run.tiny import ROOT, environment
 
-LEAST = {"kills": 15, "power": 12, "security": 10}
+LEAST = {"kills": 15, "power": 12, "mutations": 10, "security": 10, "kernels": 200}
 """Area -> cases that the short form has at least."""
 
 
@@ -26,6 +26,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "--only",
         "kills",
         "power",
+        "mutations",
+        "kernels",
         "security",
         "--json",
         str(path),

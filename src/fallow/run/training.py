@@ -227,7 +227,7 @@ def _first(bench: Bench, stage: Stage, splits: Splits, folder: Path, reshape: Re
     with main_first(bench.mesh) as is_main:
         model = _initial(bench, stage, folder, reshape, gradients)
         chosen = {name: la.support for name, la in reparam_layers(model).items() if isinstance(la.terms.sparse, Chosen)}
-        if is_main and not (folder / SUPPORTS).exists():
+        if is_main:  # also when it was read from there: a file that was altered without effect is whole again
             save_supports(folder / SUPPORTS, {name: s for name, s in chosen.items() if s is not None})
     return model
 
