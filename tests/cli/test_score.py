@@ -53,6 +53,7 @@ def test_mistakes_are_one_line(files: list[str], tmp_path: Path, capsys: pytest.
     (tmp_path / "r1.txt").write_text("only one\n")
     for arguments, words in (
         (["--profile", "dart", *files], "they must agree"),
+        (["--profile", "dart", *files[:4], "--metrics", "meteor"], "--metrics names meteor, which is absent"),
         (["--profile", "darts", *files], "dart"),
         (["--profile", "dart", *files, "--metrics", "blue"], 'Did you mean "bleu"'),
         (["--profile", "dart", *files, "--segments", str(tmp_path)], "is a folder"),

@@ -130,7 +130,8 @@ def _prompts(args: Args) -> list[str]:
     if args.prompt_file:
         path = Path(args.prompt_file)
         try:
-            prompts = path.read_text(encoding="utf-8").splitlines()
+            text = path.read_bytes().decode("utf-8-sig")  # only a line feed ends a prompt
+            prompts = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
         except UnicodeDecodeError as error:
             raise UserError(f"{path} is not UTF-8 text (byte {error.start}). Convert it first") from error
         except OSError as error:

@@ -72,12 +72,21 @@ def run(args: Args) -> int:
     )
     if progress is not None:
         print("\r\033[K", end="", file=sys.stderr, flush=True)
+    most = chosen.max_references
+    if most and len(args.references) > most:
+        left_out = ", ".join(args.references[most:])
+        print(
+            f"fallow score: profile {args.profile} reads {most} reference files; left out: {left_out}", file=sys.stderr
+        )
     result = found.to_dict()
     segments = result.pop("segments", {})
     if output is not None:
         _write(output, hypotheses, segments)
     result = {"hypotheses": args.hypotheses, "references": list(args.references), **result, **result["scores"]}
     print(as_json(result) if args.json else "\n".join(_lines(result)))
+    missing = next((key for key in args.metrics if key in found.absent), "")
+    if missing:
+        raise UserError(f"--metrics names {missing}, which is absent: {found.absent[missing]}")
     return 0
 
 

@@ -1,3 +1,4 @@
+import contextlib
 import math
 
 import pytest
@@ -93,3 +94,34 @@ def test_names_that_do_not_exist() -> None:
         score("webnlg2018", ["a"], [["a"]])
     with pytest.raises(UserError, match='Did you mean "meteor"'):
         score("e2e", ["a"], [["a"]], only=["metoer"])
+
+
+ODD_TEXTS = (
+    "",
+    "\u200b",
+    "<skipped>",
+    "\u0301",
+    "\x00",
+    "\u2028",
+    "\x85 \x85",
+    "&quot;",
+    ".",
+    "a",
+    "0",
+    "\ufeff",
+    "\ud83d",
+)
+
+
+@pytest.mark.parametrize("profile", ["e2e", "webnlg2017", "webnlg2020", "dart"])
+def test_texts_without_a_word_are_scored_or_refused_in_one_line(profile: str) -> None:
+    for metric in ("bleu", "nist", "rouge_l", "cider", "ter", "chrf"):
+        for hypothesis in ODD_TEXTS:
+            for reference in ODD_TEXTS:
+                with contextlib.suppress(UserError):
+                    found = score(profile, [hypothesis], [[reference]], only=[metric], segments=True)
+                    assert all(math.isfinite(value) for value in found.scores.values()), (metric, hypothesis, reference)
+    with pytest.raises(UserError, match="hypothesis 2 has no reference"):
+        score("e2e", ["a", "b"], [["a"], ["<skipped>"]], only=["ter"])
+    with pytest.raises(UserError, match="no reference has a word in it, as NIST cuts texts"):
+        score("e2e", ["a"], [["<skipped>"]], only=["nist"])

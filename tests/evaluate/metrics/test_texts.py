@@ -1,3 +1,4 @@
+import gzip
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,12 @@ def test_a_file_for_each_reference(tmp_path: Path) -> None:
     texts, groups = read(hypotheses, references)
     assert texts == ["a b", "", "c"]
     assert groups == [["a", "x"], ["b", ""], ["c\u2028d", ""]]
+
+
+def test_files_of_blank_lines_and_packed_ones(tmp_path: Path) -> None:
+    """An empty hypothesis is scored, and nobody need have a third reference."""
+    references = [write(tmp_path, "r0.gz", gzip.compress(b"a\nb\n")), write(tmp_path, "r1", "\n\n")]
+    assert read(write(tmp_path, "h", "\n\n"), references) == (["", ""], [["a", ""], ["b", ""]])
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\n\n"])
@@ -51,6 +58,13 @@ def test_without_sources_neighbours_in_a_table_are_one_input(tmp_path: Path) -> 
         ("", ["a\n"], ["h is empty"]),
         ("a\n", [""], ["r0 is empty"]),
         (b"a\nb\xff\n", ["a\nb\n"], ["h is not UTF-8", "line 2", "0xff"]),
+        ("a\rb\rc\r", ["a\n"], ["h ends its lines in CR alone"]),
+        ("a\0b\0", ["a\n"], ["h ends its lines in NUL alone"]),
+        ('{"text": "a"}\n{"text": "b"}\n', ["a\nb\n"], ["h holds JSON Lines"]),
+        (gzip.compress(b"a\n"), ["a\n"], ["h is packed by gzip"]),
+        ("a\nb\n", ["a\nb\n\n", "a\nb\n"], ["has 2 lines", "r0 has 3", "The last line of it is empty"]),
+        ("a\n", ["a\n\n\n", "a\n"], ["has 1 line,", "Its last 2 lines are empty"]),
+        ("a\nb\n", ["a\nb\n", "a\n"], ["r1 has 1", "that line needs a line feed of its own"]),
         ("a\n", ["a\n".encode("utf-16")], ["r0 is not UTF-8", "line 1"]),
     ],
 )
@@ -64,15 +78,17 @@ def test_mistakes(tmp_path: Path, hypotheses: str | bytes, references: list[str 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("mr,ref,other\nA,one\n", "row 1"),
+        ("other,mr,ref\nA,one\n", r"r\.csv:2 has 2 columns, but the first row has 3"),
+        ("mr,ref\nA,one\n\nA,two,three\n", r"r\.csv:4 has 3 columns, but the first row has 2"),
+        ('mr,ref\nA,"one\nA,two\n', r"r\.csv:2 opens a quotation mark that its line does not close"),
+        ("mr,ref\nA,one\rtwo\n", r"r\.csv:2 is no row of a table"),
+        ("mr,ref\n", "no reference for"),
         ("mr,text,other\nA,one,x\n", "columns of"),
         ("mr,ref\nB,one\n", 'no reference for "A"'),
     ],
 )
 def test_mistakes_in_tables(tmp_path: Path, text: str, words: str) -> None:
     hypotheses = write(tmp_path, "h.tsv", "mr\toutput\nA\tone\n")
-    if words == "row 1":
-        text = text.replace("mr,ref,other", "other,mr,ref")
     with pytest.raises(UserError, match=words):
         read(hypotheses, [write(tmp_path, "r.csv", text)])
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 
+from fallow.errors import UserError
 from fallow.evaluate.metrics import bleu, chrf, cider, meteor, nist, pyter, rouge_l, ter
 from fallow.evaluate.metrics import tokenizers as cut
 from fallow.evaluate.metrics.corpus import Corpus, Tokenizer, Tokens
@@ -121,6 +122,13 @@ def tercom(tokenizer: Tokenizer) -> Compute:
 
     def compute(corpus: Corpus, segments: bool) -> Measured:
         parts = ter.segments(corpus.tokens(tokenizer))
+        bare = next((number for number, (_, length) in enumerate(parts, 1) if not length), 0)
+        if bare:
+            raise UserError(
+                f"hypothesis {bare} has no reference with a word in it, as TER cuts texts: TER divides by their "
+                "number. "
+                "Write a reference, or name the other metrics: --metrics bleu ..."
+            )
         value = sum(edits for edits, _ in parts) / math.fsum(length for _, length in parts)
         return Measured(value, {"ter": [edits / length for edits, length in parts]})
 
@@ -149,6 +157,11 @@ def _bleu_statistics(corpus: Corpus, tokenizer: Tokenizer) -> list[bleu.Statisti
 
 def _nist_statistics(corpus: Corpus, tokenizer: Tokenizer, *, quirk: bool) -> list[nist.Statistics]:
     tokens = corpus.tokens(tokenizer)
+    if not any(text for group in tokens.references for text in group):
+        raise UserError(
+            "no reference has a word in it, as NIST cuts texts, and NIST divides by their number. Write a reference, "
+            "or name the other metrics: --metrics bleu ..."
+        )
     # The quirk is one of texts with a token 0.
     quirk = quirk and any("0" in text for group in tokens.references for text in group)
     return corpus.once(

@@ -95,7 +95,7 @@ def build(
         # More files than the script reads are not read; an empty line in one of the others still counts as a file.
         taken = group[:max_references] if max_references else group
         width = max(width, len(taken))
-        kept = tuple(text for text in (prepare_reference(_line(text)) for text in taken) if text)
+        kept = tuple(text for text in (prepare_reference(_line(text)) for text in taken) if text.strip())
         if not kept:
             raise UserError(f"hypothesis {number} has no reference that is not empty. Remove it, or write a reference")
         groups.append(kept)
