@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 import fallow
 from fallow.cli.main import main
@@ -66,6 +69,21 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     (folder / "prune.yaml").write_text(STAGES.format(folder=folder))
     assert main(["run", str(folder / "prune.yaml"), "--output", str(folder / "run"), "--json"]) == 0
     return folder / "run", json.loads((folder / "run" / "results.json").read_text())
+
+
+def test_supports_that_were_altered_without_effect_are_written_again(
+    done: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    run, _ = done
+    copy = shutil.copytree(run, tmp_path / "run")
+    path = copy / "by-gradient" / "supports.safetensors"
+    before = path.read_bytes()
+    with safe_open(path, framework="pt") as file:
+        tensors, known = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    save_file(tensors, path, metadata={**known, "more": "that nobody reads"})
+    (copy / "by-gradient" / "stage.json").unlink()
+    assert main(["run", str(run.parent / "prune.yaml"), "--output", str(copy), "--json"]) == 0
+    assert path.read_bytes() == before
 
 
 def test_the_update_is_handed_on_and_the_zeros_stay(done: tuple[Path, dict[str, Any]]) -> None:
