@@ -218,6 +218,11 @@ def test_a_grid_keeps_the_best_trial(recipe: Path, tmp_path: Path) -> None:
     assert stage["grid"]["chosen"] == 1 and tried[1e-2] < tried[1e-9]
     assert stage["training"]["validation"]["loss"] == pytest.approx(tried[1e-2])
     assert weights(tmp_path / "run", "tune") == weights(tmp_path / "run", "tune/trials/01")
+    left = tmp_path / "run/tune/trials/00/checkpoints/step-000003"  # as if killed just after this trial's record
+    left.mkdir(parents=True)
+    (tmp_path / "run/tune/stage.json").unlink()
+    assert run(tmp_path / "grid.yaml", tmp_path / "run").returncode == 0
+    assert not left.parent.exists()
 
 
 def test_two_processes_run_a_recipe_as_one_does(recipe: Path, tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ def best_trial(bench: Bench, stage: Stage, splits: Splits, folder: Path) -> tupl
         else:
             title = f"{stage.name} " + " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in settings.items())
             numbers = _trained(bench, trial, splits, at, title)
+        if bench.mesh.is_main:
+            bench.output.tidy(at)  # also where a kill came between the trial's record and this
         measured = numbers.get("validation") or {"loss": numbers["loss"]}
         by = stage.validation.by
         tried.append({"settings": settings, by: float(measured[by])})
