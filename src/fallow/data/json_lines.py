@@ -59,7 +59,11 @@ def text_in(row: dict[str, Any], field: str, path: Path, number: int) -> str:
 def no_field(where: str, field: str, found: list[str]) -> UserError:
     """The error for a field or column that is not there."""
     close = nearest(field, found)
-    names = ", ".join(found)
+    names = ", ".join(name if name.isprintable() else repr(name) for name in found)
     shown = names if len(names) <= 200 else f"{names[:197]}..."
-    hint = f"Did you mean {close}?" if close else f"It has: {shown}. Set field to one of them."
+    hint = (
+        f"Did you mean {close if close.isprintable() else repr(close)}?"
+        if close
+        else f"It has: {shown}. Set field to one of them."
+    )
     return UserError(f"{where} has no field {field}. {hint}")

@@ -26,6 +26,7 @@ MAX_RATIO = 200
 """How many times its size a .gz file may hold, once that is above 8 MB. Text packs 2 to 10 times, logs up to 50."""
 
 _FREE = 8 << 20
+_BLANKS = 2 << 20
 _BLOCK = 1 << 18
 
 
@@ -204,6 +205,7 @@ class _Unpacked(io.RawIOBase):
 
     def __init__(self, path: Path) -> None:
         self._path, self._file = path, gzip.GzipFile(path, "rb")
+        self._blanks = 0
         self._most = max(_FREE, MAX_RATIO * path.stat().st_size)
 
     def readable(self) -> bool:
@@ -218,10 +220,12 @@ class _Unpacked(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         raw = self._file.read(len(buffer))
         buffer[: len(raw)] = raw
-        if self._file.tell() > self._most:
+        self._blanks = 0 if raw.strip() else self._blanks + len(raw)
+        if self._file.tell() > self._most or self._blanks > _BLANKS:
             raise UserError(
-                f"{self._path} unpacks to more than {MAX_RATIO} times its size, as no text does: it is damaged, or "
-                "made to fill the memory. If it is right, unpack it (gunzip) and name the plain file."
+                f"{self._path} unpacks to more than {MAX_RATIO} times its size, or to more than {_BLANKS >> 20} MB of "
+                "blanks in a row, as no text does: it is damaged, or made to fill the "
+                "memory. If it is right, unpack it (gunzip) and name the plain file."
             )
         return len(raw)
 

@@ -60,7 +60,7 @@ def _entries(path: Path, role: Role) -> Iterator[_Entry]:
             yield from _parse(read_whole(file), str(file))
     elif path.name.endswith((".tar.gz", ".tgz", ".tar")):
         yield from _from_tar(path, role)
-    elif path.suffix == ".xml":
+    elif path.name.endswith((".xml", ".xml.gz")):
         yield from _parse(read_whole(path), str(path))
     elif path.name.endswith((".jsonl", ".jsonl.gz")):
         yield from _from_jsonl(path)

@@ -125,9 +125,8 @@ def tercom(tokenizer: Tokenizer) -> Compute:
         bare = next((number for number, (_, length) in enumerate(parts, 1) if not length), 0)
         if bare:
             raise UserError(
-                f"hypothesis {bare} has no reference with a word in it, as TER cuts texts: TER divides by their "
-                "number. "
-                "Write a reference, or name the other metrics: --metrics bleu ..."
+                f"hypothesis {bare} has no reference with a word in it, as TER cuts texts: TER divides by "
+                "their number. Write a reference, or name the other metrics: --metrics bleu ..."
             )
         value = sum(edits for edits, _ in parts) / math.fsum(length for _, length in parts)
         return Measured(value, {"ter": [edits / length for edits, length in parts]})

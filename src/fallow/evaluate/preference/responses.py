@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fallow.data.json_lines import parse_json_lines, read_json
-from fallow.data.unpack import open_binary
+from fallow.data.unpack import open_binary, refuse_damage
 from fallow.errors import UserError
 from fallow.integrity import MARK, has_mark
 from fallow.json_text import kind
@@ -93,7 +93,7 @@ def _read(path: Path) -> list[dict[str, str]]:
 
 
 def _objects(path: Path) -> Iterable[tuple[int, Mapping[str, Any]]]:
-    with open_binary(path) as file:
+    with open_binary(path) as file, refuse_damage(path):
         if file.peek(1)[:1] != b"[":  # type: ignore[attr-defined]
             return parse_json_lines(path)
     listed = read_json(path)
