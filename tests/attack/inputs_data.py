@@ -359,7 +359,7 @@ def inputs(seed: int) -> Iterator[Input]:
         elif case.reader == "responses":
             argv = ("judge", place, place, "--judge", "false", "--timeout", "5")
         elif case.reader in ("sst2", "stsb"):
-            argv = ("evaluate", "out/tune/model", "--data", place, "--task", case.reader, "--context", "16")
+            argv = ("evaluate", "out/tune/model", "--data", place, "--format", case.reader, "--context", "16")
         elif case.reader == "text":
             argv = ("prepare", place, "--tokenizer", "out/tokenizer", "--output", "made")
         else:
