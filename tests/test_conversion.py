@@ -229,7 +229,7 @@ def test_a_sparse_model_is_not_put_on_other_supports() -> None:
     """Trained weights would vanish; a dense model gives them up on purpose, and the report says how many."""
     model = tiny("gpt2")
     fallow.convert(model, "sparse", sparsity=0.75, seed=0)
-    fallow.merge(model)
+    model = fallow.merge(model)
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     for settings in ({"seed": 1, "sparsity": 0.75}, {"seed": 0, "sparsity": 0.9}):
         with pytest.raises(UserError, match=r"would throw away [\d,]+ trained weights: the model is sparse already"):

@@ -135,11 +135,29 @@ def make_folder(path: Path) -> None:
         sync(folder.parent)
 
 
+def open_own(path: Path, flags: int) -> int:
+    """A handle of a file that is written in place, such as a log; made where it is missing. Links are not followed.
+
+    Args:
+        path: the file.
+        flags: of `os.open` beside those that make it.
+
+    Raises:
+        UserError: a link is there, or something that is no file.
+    """
+    try:
+        return os.open(path, flags | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise
+        raise UserError(f"{path} is a link or no regular file, and is not written through. Remove it") from None
+
+
 def append(path: Path, content: bytes) -> None:
     """Add to a file, made where it is missing; what was added is on disk when this returns."""
     make_folder(path.parent)
     is_new = not path.exists()
-    with path.open("ab") as file:
+    with os.fdopen(open_own(path, os.O_WRONLY | os.O_APPEND), "ab") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fallow.cli.main import main
 from fallow.evaluate.bleu import bleu
+from fallow.integrity import MARK, with_mark
 
 TEXTS = ["the cat sat on the mat and looked at the dog. " * 6, "a dog ran over there, and the cat did not. " * 9]
 
@@ -106,7 +107,8 @@ def test_texts_are_kept_and_gone_on_from(
     assert first["bleu"] == first["metrics"]["scores"]["bleu"]
     rows = [json.loads(line) for line in Path(texts).read_text().splitlines()]
     assert [row["context"] for row in rows[1:]] == ["the cat", "a dog"]
-    rows[2]["text"] = "a text that no model wrote"
+    own = {key: value for key, value in rows[2].items() if key != MARK}
+    rows[2] = with_mark({**own, "text": "a text that no model wrote"})
     Path(texts).write_text("".join(json.dumps(row) + "\n" for row in rows))
     again = evaluate(capsys, str(model_folder), *flags)
     assert again["samples"][1]["output"] == "a text that no model wrote"  # so it was read, not generated

@@ -1,6 +1,7 @@
 """DSEE: where its entries lie, that no dense S exists, what is trained, and what is kept on disk."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import nn
 
 import fallow
 from fallow.errors import UserError
+from fallow.files import read_sealed, write_sealed
 from fallow.linear import Site, Terms, linear_sites
 from fallow.methods import DSEE, method_of
 from fallow.methods.base import reparam_layers
@@ -115,9 +117,9 @@ def test_chosen_supports_travel_with_the_weights_and_are_checked(tmp_path: Path)
     fallow.save(loaded, tmp_path / "again")
     assert (tmp_path / "again" / "fallow.safetensors").read_bytes() == (tmp_path / "fallow.safetensors").read_bytes()
 
-    stored = (tmp_path / "fallow.json").read_text()
+    stored = json.dumps(read_sealed(tmp_path / "fallow.json", ""))
     digest = next(iter(supports.values()))
-    (tmp_path / "fallow.json").write_text(stored.replace(digest, "0" * len(digest)))
+    write_sealed(tmp_path / "fallow.json", json.loads(stored.replace(digest, "0" * len(digest))))
     with pytest.raises(UserError, match="does not have the checksum that was saved with it"):
         fallow.load(tmp_path)
 

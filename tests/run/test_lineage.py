@@ -16,6 +16,10 @@ SHORTER = [("steps: 24", "steps: 3"), ("steps: 16", "steps: 2"), ("warmup: {step
 SHORTER += [("every: {steps: 6}", "every: {steps: 2}"), ("every: {steps: 4}", "every: {steps: 2}")]
 
 
+class Killed(BaseException):
+    """What no handler catches, as a kill is not."""
+
+
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = write_recipe(tmp_path_factory.mktemp("recipe"))
@@ -54,7 +58,7 @@ def test_a_killed_restart_that_is_repeated_gives_the_new_results(
     def killed(path: Path) -> None:
         if path.name == last:
             path.rename(path.with_name(f".{path.name}.0123456789abcdef.tmp"))
-            raise MemoryError("killed")
+            raise Killed
         if path.is_dir():
             shutil.rmtree(path)
         else:
@@ -64,7 +68,7 @@ def test_a_killed_restart_that_is_repeated_gives_the_new_results(
         patch.setattr("fallow.run.output.remove_folder", killed)
         if last == "results.json":
             patch.setattr(Path, "unlink", lambda path, **_: killed(path) if path.name != ".lock" else unlink(path))
-        with pytest.raises(MemoryError):
+        with pytest.raises(Killed):
             main(["run", str(recipe), "--output", str(output), "--restart", *OTHER])
     assert main(["run", str(recipe), "--output", str(output), "--restart", *OTHER]) == 0
     assert made(output) == made(new)

@@ -1,5 +1,6 @@
 """The model card of a trained model: README.md beside its weights."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -257,5 +258,6 @@ def _nested(value: Any) -> str:
 
 
 def _inline(text: str) -> str:
-    """On one line, with nothing that Markdown would take for a column or an element."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    """On one line, with nothing that Markdown would take for a column, an element, a link or an image."""
+    line = " ".join(text.split()).replace("<", "&lt;")
+    return re.sub(r"([|\[\]])", r"\\\1", line)

@@ -101,6 +101,7 @@ class Output:
             elif ours:
                 self._refuse_another(recipe)
             write_recipe(self.folder, recipe)
+            self.present.note()
         except OSError as error:
             raise UserError(f"{self.folder} cannot be written: {error.strerror}. Use another --output.") from error
 

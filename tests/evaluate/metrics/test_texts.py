@@ -23,7 +23,7 @@ def test_a_file_for_each_reference(tmp_path: Path) -> None:
 
 def test_files_of_blank_lines_and_packed_ones(tmp_path: Path) -> None:
     """An empty hypothesis is scored, and nobody need have a third reference."""
-    references = [write(tmp_path, "r0.gz", gzip.compress(b"a\nb\n")), write(tmp_path, "r1", "\n\n")]
+    references = [write(tmp_path, "r0.gz", gzip.compress(b"a\nb\n", mtime=0)), write(tmp_path, "r1", "\n\n")]
     assert read(write(tmp_path, "h", "\n\n"), references) == (["", ""], [["a", ""], ["b", ""]])
 
 
@@ -61,7 +61,7 @@ def test_without_sources_neighbours_in_a_table_are_one_input(tmp_path: Path) -> 
         ("a\rb\rc\r", ["a\n"], ["h ends its lines in CR alone"]),
         ("a\0b\0", ["a\n"], ["h ends its lines in NUL alone"]),
         ('{"text": "a"}\n{"text": "b"}\n', ["a\nb\n"], ["h holds JSON Lines"]),
-        (gzip.compress(b"a\n"), ["a\n"], ["h is packed by gzip"]),
+        (gzip.compress(b"a\n", mtime=0), ["a\n"], ["h is packed by gzip"]),
         ("a\nb\n", ["a\nb\n\n", "a\nb\n"], ["has 2 lines", "r0 has 3", "The last line of it is empty"]),
         ("a\n", ["a\n\n\n", "a\n"], ["has 1 line,", "Its last 2 lines are empty"]),
         ("a\nb\n", ["a\nb\n", "a\n"], ["r1 has 1", "that line needs a line feed of its own"]),

@@ -3,8 +3,10 @@
 import ctypes
 import functools
 import os
+from pathlib import Path
 
 from fallow.linear.kernels import build
+from fallow.shortages import refuse_shortage, shortage_of
 
 ENVIRONMENT = "FALLOW_KERNELS"
 """Set to `off` to go without the kernels, or to an instruction set to use that one: portable, avx2, avx512."""
@@ -86,6 +88,9 @@ def _load(choice: str) -> Library | str:
     try:
         return Library(choice)
     except (OSError, AttributeError) as error:
+        if shortage_of(error) is not None:  # another time it loads: paths must not be chosen as if it did not
+            with refuse_shortage(Path(build.LIBRARY.name), "loading"):
+                raise
         return str(error)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from fallow.errors import UserError
-from fallow.files import make_folder, sync
+from fallow.files import make_folder, open_own, sync
 from fallow.train.callbacks.base import Callback
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class JsonLog(Callback):
     def on_start(self, loop: "Loop") -> None:
         """Cut the file back to what the checkpoint knows."""
         make_folder(self.path.parent)
-        self._file = self.path.open("r+b" if self.path.exists() else "w+b")
+        self._file = os.fdopen(open_own(self.path, os.O_RDWR), "r+b")
         size = self._file.seek(0, os.SEEK_END)
         if size < self._position:
             log.warning("%s is shorter than at the last checkpoint; its lost lines stay lost.", self.path)

@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import torch
 
-from fallow.files import make_folder
+from fallow.files import make_folder, open_own
 from fallow.train.callbacks.base import Callback
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class TimingLog(Callback):
     def on_start(self, loop: "Loop") -> None:
         """Open the file at its end: a restart adds to what was measured before."""
         make_folder(self.path.parent)
-        self._file = self.path.open("a", encoding="utf-8")
+        self._file = os.fdopen(open_own(self.path, os.O_WRONLY | os.O_APPEND), "a", encoding="utf-8")
 
     def on_step(self, loop: "Loop", record: "StepRecord") -> None:
         """Add up; now and then a line."""
