@@ -20,7 +20,7 @@ from typing import Any
 
 from record import RECORDS, write_record
 
-from fallow.evaluate.metrics import PROFILES, score
+from fallow.metrics import PROFILES, score
 
 PAGE = Path(__file__).parents[1] / "docs" / "metrics.md"
 Texts = tuple[list[str], list[list[str]]]

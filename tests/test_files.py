@@ -28,6 +28,7 @@ from fallow.files import (
     write_sealed,
     write_text,
 )
+from fallow.train.callbacks import JsonLog
 
 
 def test_what_was_there_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
@@ -219,3 +220,14 @@ def test_a_folder_killed_while_it_is_filled_is_filled_again(tmp_path: Path, monk
     (output / "mine").touch()
     with pytest.raises(UserError, match=r"not empty. Use another --output"):
         refuse_used(output)
+
+
+def test_logs_are_not_written_through_links(tmp_path: Path) -> None:
+    """A link that somebody planted where a log belongs would let a run change a file elsewhere."""
+    target, planted = tmp_path / "elsewhere", tmp_path / "log.jsonl"
+    target.write_text("kept")
+    planted.symlink_to(target)
+    for write in (lambda: files.append(planted, b"x"), lambda: JsonLog(planted).on_start(None)):
+        with pytest.raises(UserError, match=r"log\.jsonl is a link or no regular file, and is not written through"):
+            write()
+    assert target.read_text() == "kept"

@@ -24,9 +24,9 @@ from fallow.data.formats.glue import read_glue
 from fallow.data.settings import PairData
 from fallow.data.task import task_of
 from fallow.errors import UserError
-from fallow.evaluate.metrics.texts import read
 from fallow.evaluate.preference.responses import read_pairs as read_responses
 from fallow.evaluate.transcript import Transcript
+from fallow.metrics.corpus import read
 from tests.attack.cases import Input
 
 

@@ -8,8 +8,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fallow.cli.main import main
-from fallow.evaluate.bleu import bleu
 from fallow.integrity import MARK, with_mark
+from fallow.metrics.scores import bleu
 
 TEXTS = ["the cat sat on the mat and looked at the dog. " * 6, "a dog ran over there, and the cat did not. " * 9]
 

@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Bert
 
 import fallow
 from fallow.cli.main import main
-from fallow.evaluate.agreement import f1
+from fallow.metrics.classification import f1
 from tests.data.labelled import WORDS, bert_tokenizer
 
 

@@ -8,8 +8,8 @@ from transformers import GPT2LMHeadModel
 
 from fallow.errors import UserError
 from fallow.evaluate import pairs
-from fallow.evaluate.bleu import bleu
 from fallow.evaluate.decoding import Decoding
+from fallow.metrics.scores import bleu
 
 HYPOTHESES = ["the cat sat on the mat", "a dog runs over there", "birds fly high in the sky"]
 REFERENCES = [

@@ -20,9 +20,9 @@ from fallow.data import ClassificationDataset
 from fallow.data.formats.glue import Example
 from fallow.data.task import TASKS
 from fallow.errors import UserError
-from fallow.evaluate.agreement import METRICS
 from fallow.evaluate.classification import answers_of, classify, pad_with, pooled
 from fallow.evaluate.prompts import positions_of
+from fallow.metrics.classification import METRICS
 from tests.data.labelled import WORDS, bert_tokenizer
 
 

@@ -24,10 +24,10 @@ from fallow.data.settings import PairData, TextData
 from fallow.data.splits import open_data
 from fallow.data.tokenizer import load_tokenizer
 from fallow.errors import UserError
-from fallow.evaluate.metrics import score
 from fallow.linear.kernels.library import missing
 from fallow.methods.base import reparam_layers
 from fallow.methods.registry import registry
+from fallow.metrics import score
 from fallow.run.estimate import Question, estimate_recipe
 from fallow.run.orchestrate import run_recipe
 from fallow.run.recipe import load
@@ -41,7 +41,7 @@ from tests.conformance import training
 from tests.conformance.families import CONFIGS, ENCODERS, tiny
 from tests.conformance.sheared import recipe_at, write_text
 from tests.conformance.table import BESIDE, ROWS, SHEARED, Row
-from tests.evaluate.metrics.odd import corpus
+from tests.metrics.odd import corpus
 from tests.run.tiny import write_recipe
 from tests.shearing.tiny import MODELS, facts, model_of, soft_gates
 

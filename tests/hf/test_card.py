@@ -95,3 +95,9 @@ def test_what_is_absent_is_left_out() -> None:
     assert "None" not in card
     assert "| begins with | random weights (gpt2) |" in card
     assert "from_pretrained" in card
+
+
+def test_texts_of_others_make_no_links() -> None:
+    """Pages that show a card turn [text](address) into a link, wherever it leads."""
+    card = model_card({**RECIPE, "description": "[x](javascript:alert(1)) ![y](http://there)"}, STAGE, RECORD)
+    assert r"\[x\](javascript:alert(1)) !\[y\](http://there)" in card

@@ -15,6 +15,7 @@ LAYERS = [
     {"shearing", "tuners"},
     {"linear"},
     {"supports"},
+    {"metrics"},  # knows errors alone, so that it could be a package of its own
 ]
 """From top to bottom; a part may import from its own layer's own part and from everything below."""
 
@@ -32,6 +33,7 @@ LEAVES = {
     "random",
     "shortages",
     "stock",
+    "unpack",
 }
 """Any part may import these; they import only one another."""
 

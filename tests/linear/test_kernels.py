@@ -22,6 +22,7 @@ from fallow.linear.kernels.operators import sparse_linear
 from fallow.linear.kernels.structure import facts_of, make_structure
 from fallow.linear.paths import path_of
 from fallow.random import Key
+from fallow.shortages import ShortageError
 from fallow.supports import Support, kind_of
 from tests.paths import needs_kernels
 
@@ -340,3 +341,20 @@ def test_rows_of_one_block_longer_than_a_rank() -> None:
     structure = make_structure(support.shape, support.row_pointers, support.columns)
     for a, b in zip(results(support, *given_, structure), expected(support, *given_), strict=True):
         torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=2e-3)
+
+
+def test_a_shortage_while_the_library_loads_is_told_and_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths would else be chosen, and written down, as if this machine had no kernels."""
+    before = loading.library()
+    monkeypatch.setenv(loading.ENVIRONMENT, next(iter(before.engines)) if before else "portable")
+    with monkeypatch.context() as patch:
+        patch.setattr("ctypes.CDLL", short_of_memory)
+        loading._load.cache_clear()
+        with pytest.raises(ShortageError, match="memory is used up while loading"):
+            loading.library()
+    assert (loading.library() is None) == (before is None)
+    loading._load.cache_clear()
+
+
+def short_of_memory(path: str) -> None:
+    raise OSError(f"{path}: failed to map segment from shared object: Cannot allocate memory")

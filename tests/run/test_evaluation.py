@@ -10,8 +10,8 @@ import pytest
 
 from fallow.cli.main import main
 from fallow.evaluate import decoders
-from fallow.evaluate.metrics import score
 from fallow.files import read_sealed, write_sealed
+from fallow.metrics import score
 from tests.run.test_damage import SHORTER
 from tests.run.tiny import results, write_recipe
 

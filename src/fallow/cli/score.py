@@ -55,9 +55,9 @@ def run(args: Args) -> int:
     from pathlib import Path
 
     from fallow.errors import UserError
-    from fallow.evaluate.metrics import score
-    from fallow.evaluate.metrics.profiles import find
-    from fallow.evaluate.metrics.texts import read
+    from fallow.metrics import score
+    from fallow.metrics.corpus import read
+    from fallow.metrics.profiles import find
 
     chosen = find(args.profile)
     for key in args.metrics:

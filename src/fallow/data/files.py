@@ -6,9 +6,9 @@ from pathlib import Path
 from fallow.data.documents import Document
 from fallow.data.json_lines import parse_json_lines, text_in
 from fallow.data.parquet import read_parquet
-from fallow.data.unpack import open_binary, read_blocks
 from fallow.errors import UserError, nearest
 from fallow.integrity import checksum
+from fallow.unpack import open_binary, read_blocks
 
 SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz", ".json.gz", ".parquet")
 """`.json.gz` is how C4 publishes its JSON lines."""

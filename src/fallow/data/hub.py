@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from fallow.data.documents import Document
-from fallow.data.unpack import check_length
 from fallow.errors import UserError
 from fallow.json_text import kind
+from fallow.unpack import check_length
 
 
 def read_hub(path: str, field: str) -> Iterator[Document]:

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fallow.data.unpack import decode, read_lines, read_whole
 from fallow.errors import UserError, nearest
 from fallow.json_text import kind, parse
+from fallow.unpack import decode, read_lines, read_whole
 
 _BOM = "\ufeff"
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from fallow.data.documents import Document
 from fallow.data.json_lines import no_field
-from fallow.data.unpack import MAX_RATIO, check_length, open_binary, refuse_damage
 from fallow.errors import UserError
 from fallow.shortages import ShortageError, refuse_shortage
+from fallow.unpack import MAX_RATIO, check_length, open_binary, refuse_damage
 
 _ROWS = 64
 """Read at once. One value may stand for all rows of a file, so these many of the longest have to fit into memory."""

@@ -30,7 +30,7 @@ class Task:
     """Lowest and highest value."""
 
     metrics: tuple[str, ...]
-    """What GLUE reports, the first one first; see `fallow.evaluate.agreement`. The score of a task is their mean."""
+    """What GLUE reports, the first one first (`fallow.metrics.classification`). The score of a task is their mean."""
 
     has_pairs: bool = True
     """Whether two texts are compared."""

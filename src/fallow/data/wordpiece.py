@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fallow.data.unpack import read_lines
 from fallow.errors import UserError
+from fallow.unpack import read_lines
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -9,11 +9,11 @@ from torch.nn import functional as F
 
 from fallow.data.classification import ClassificationDataset, LabelBatch
 from fallow.errors import UserError
-from fallow.evaluate.agreement import Numbers, agreement
 from fallow.evaluate.modes import evaluating
 from fallow.evaluate.perplexity import Processes
 from fallow.evaluate.progress import Progress
 from fallow.evaluate.selection import spread
+from fallow.metrics.classification import Numbers, classification_metrics
 
 
 class Gathering(Processes, Protocol):
@@ -56,7 +56,7 @@ def classify(
         UserError: the model's head is one for another task, or an answer is not a number.
     """
     answers, labels, losses = _answers(model, dataset, batch_size, max_batches, mesh, progress)
-    found = agreement(dataset.task.metrics, answers, labels)
+    found = classification_metrics(dataset.task.metrics, answers, labels)
     score = sum(found.values()) / len(found)
     return {"loss": float(losses.mean()), "score": score, **found, "num_examples": len(labels)}
 

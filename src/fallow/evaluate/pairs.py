@@ -8,9 +8,9 @@ from fallow.evaluate.decoders import DECODERS
 from fallow.evaluate.decoding import Decoding
 from fallow.evaluate.generation import generate_pairs
 from fallow.evaluate.progress import Progress
-from fallow.evaluate.scoring import PLAIN, score_texts
 from fallow.evaluate.selection import spread
 from fallow.evaluate.transcript import Transcript
+from fallow.metrics.scores import PLAIN, score_texts
 
 Group = tuple[str, Sequence[str]]
 """A context and its references."""

@@ -15,13 +15,12 @@ from fallow.config import to_dict
 from fallow.data.settings import Data, PairData, TextData
 from fallow.data.splits import Splits, open_data, open_tokenizer
 from fallow.errors import UserError
-from fallow.evaluate.bleu import require_sacrebleu
 from fallow.evaluate.evaluation import Evaluation
-from fallow.evaluate.scoring import PLAIN
 from fallow.files import write_sealed, write_text
 from fallow.folder import is_unmerged, load
 from fallow.hf.card import model_card
 from fallow.lock import owned
+from fallow.metrics.scores import PLAIN, require_sacrebleu
 from fallow.run.finished import Finished
 from fallow.run.grid import best_trial
 from fallow.run.heads import head_of

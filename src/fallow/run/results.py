@@ -6,8 +6,8 @@ from itertools import pairwise
 from typing import Any
 
 from fallow import __version__
-from fallow.evaluate.agreement import METRICS
-from fallow.evaluate.scoring import as_printed
+from fallow.metrics.classification import METRICS
+from fallow.metrics.scores import as_printed
 from fallow.report.sections import gates_of_results, mixtures_of
 from fallow.run.benchmarks import benchmark_columns, benchmark_values
 from fallow.run.domains import by_domain

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fallow.data.task import Task
-from fallow.data.unpack import read_lines
 from fallow.errors import UserError, nearest
+from fallow.unpack import read_lines
 
 
 @dataclass(frozen=True, slots=True)

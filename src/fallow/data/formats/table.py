@@ -4,8 +4,8 @@ import csv
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from fallow.data.unpack import MAX_LINE, read_lines
 from fallow.errors import UserError
+from fallow.unpack import MAX_LINE, read_lines
 
 _BOM = "\ufeff"
 

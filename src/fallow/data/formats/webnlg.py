@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 
 from fallow.data.formats.pair import Pair, Role, are_triples, linearise
 from fallow.data.json_lines import parse_json_lines
-from fallow.data.unpack import bounded, open_binary, read_whole, refuse_damage
 from fallow.errors import UserError, first_line
+from fallow.unpack import bounded, open_binary, read_whole, refuse_damage
 
 SEEN = frozenset(
     ("Astronaut", "Airport", "Monument", "University", "Food")

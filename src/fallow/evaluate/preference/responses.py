@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from fallow.data.json_lines import parse_json_lines, read_json
-from fallow.data.unpack import open_binary, refuse_damage
 from fallow.errors import UserError
 from fallow.integrity import MARK, has_mark
 from fallow.json_text import kind
+from fallow.unpack import open_binary, refuse_damage
 
 INSTRUCTIONS = ("instruction", "prompt", "context")
 RESPONSES = ("response", "output", "text")

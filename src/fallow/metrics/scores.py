@@ -1,4 +1,4 @@
-"""Scores of generated texts against references, equal to those of the official scripts."""
+"""`score_texts` by a profile: official scores, or sacrebleu's; what was absent and why."""
 
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -6,9 +6,60 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from fallow.evaluate.metrics.corpus import build
-from fallow.evaluate.metrics.metric import AbsentError
-from fallow.evaluate.metrics.profiles import find
+from fallow.errors import UserError
+from fallow.metrics.corpus import AbsentError, build
+from fallow.metrics.profiles import find
+
+
+def bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]], *, lowercase: bool = False) -> dict[str, Any]:
+    """Corpus BLEU (0 to 100) and the signature that says how it was computed.
+
+    Args:
+        hypotheses: one text for each input; it may be empty.
+        references: the accepted texts for each input, one or more; their number may differ from input to input.
+        lowercase: compare without case. The signature names it (`case:lc`).
+
+    Returns:
+        `bleu` and `signature`, for example `nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0`.
+
+    Raises:
+        UserError: the numbers of texts differ, a text has no reference, or sacrebleu is not installed.
+    """
+    if len(hypotheses) != len(references):
+        raise UserError(
+            f"BLEU got {len(hypotheses)} texts but references for {len(references)}; the numbers must agree"
+        )
+    if not hypotheses:
+        raise UserError("BLEU needs at least one text, but there are none")
+    given = [[reference for reference in group if reference.strip()] for group in references]
+    missing = [number for number, group in enumerate(given, 1) if not group]
+    if missing:
+        raise UserError(f"BLEU needs a reference for each text, but text {missing[0]} has none ({len(missing)} in all)")
+    most = max(map(len, given))
+    # sacrebleu wants streams: the first reference of every text, the second of every text where there is one, ...
+    streams = [[group[n] if n < len(group) else None for group in given] for n in range(most)]
+    metric = _metric(lowercase)
+    score = metric.corpus_score(list(hypotheses), streams)
+    return {"bleu": float(score.score), "signature": str(metric.get_signature())}
+
+
+def require_sacrebleu() -> None:
+    """Refuse at once what could not be scored in the end.
+
+    Raises:
+        UserError: sacrebleu is not installed.
+    """
+    _metric(lowercase=False)
+
+
+def _metric(lowercase: bool) -> Any:
+    try:
+        from sacrebleu.metrics import BLEU
+    except ModuleNotFoundError as error:
+        if error.name != "sacrebleu":
+            raise
+        raise UserError('BLEU needs the package sacrebleu. Install it: pip install "fallow[eval]"') from error
+    return BLEU(lowercase=lowercase)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,3 +187,48 @@ def _without_collector() -> Iterator[None]:
     finally:
         if before:
             gc.enable()
+
+
+PLAIN = "sacrebleu"
+"""The profile that belongs to no data set: sacrebleu's corpus BLEU."""
+
+
+def score_texts(
+    profile: str, hypotheses: Sequence[str], references: Sequence[Sequence[str]], *, lowercase: bool = False
+) -> dict[str, Any]:
+    """The scores of texts, and what exactly each number is, as `metrics.Scores.to_dict` has them.
+
+    Args:
+        profile: `sacrebleu`, or the official evaluation of a data set: `e2e`, `webnlg2017`, `webnlg2020`, `dart`.
+        hypotheses: one text for each input.
+        references: the accepted texts for each input.
+        lowercase: without case; for `sacrebleu`, the others follow their scripts.
+
+    Raises:
+        UserError: no such profile, numbers that differ, no text at all.
+    """
+    if profile != PLAIN:
+        return score(profile, hypotheses, references).to_dict()
+    found = bleu(hypotheses, references, lowercase=lowercase)
+    return {
+        "profile": PLAIN,
+        "script": "corpus BLEU of sacrebleu",
+        "scores": {"bleu": found["bleu"]},
+        "variants": {"bleu": found["signature"]},
+        "scales": {"bleu": "0 to 100"},
+        "official": ["bleu"],
+        "absent": {},
+        "num_hypotheses": len(hypotheses),
+        "num_references": sum(bool(text.strip()) for group in references for text in group),
+        "num_empty": sum(not text.strip() for text in hypotheses),
+    }
+
+
+def as_printed(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The scores as papers print them: what lies between 0 and 1 times 100.
+
+    >>> as_printed({"scores": {"bleu": 0.6593, "nist": 8.61}, "scales": {"bleu": "0 to 1", "nist": "0 up"}})
+    {'bleu': 65.93, 'nist': 8.61}
+    """
+    scales = metrics["scales"]
+    return {key: 100 * value if scales[key] == "0 to 1" else value for key, value in metrics["scores"].items()}

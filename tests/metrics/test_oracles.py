@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from fallow.evaluate.metrics import chrf, cider, rouge_l, score
-from fallow.evaluate.metrics import tokenizers as cut
-from fallow.evaluate.metrics.beam import BEAM
-from fallow.evaluate.metrics.corpus import Tokens
-from fallow.evaluate.metrics.ptb import ptb_lines
-from fallow.evaluate.metrics.ter import fewest
-from fallow.evaluate.metrics.treebank import words
-from tests.evaluate.metrics.odd import corpus
+from fallow.metrics import caption, ngram, score
+from fallow.metrics import tokenizers as cut
+from fallow.metrics.corpus import Tokens
+from fallow.metrics.edit_distance import BEAM
+from fallow.metrics.ptb import ptb_lines
+from fallow.metrics.ter import fewest
+from fallow.metrics.tokenizers import words
+from tests.metrics.odd import corpus
 
 DROPPED = frozenset(("''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"))
 """Of the list of the caption evaluation; its brackets are in capitals, and never come up in lower case."""
@@ -91,7 +91,7 @@ def test_chrf_is_that_of_sacrebleu(seed: int) -> None:
     # A no-break space is a character to the challenge, and none to sacrebleu.
     hypotheses = [text.replace("\u00a0", "-") for text in hypotheses]
     references = [[text.replace("\u00a0", "-") for text in group] for group in references]
-    ours = chrf.corpus(chrf.segments(hypotheses, references)[1])
+    ours = ngram.corpus(ngram.chrf_segments(hypotheses, references)[1])
     theirs = metrics().CHRF(word_order=2, eps_smoothing=True).corpus_score(hypotheses, streams(references, None))
     assert 100 * ours == pytest.approx(theirs.score, abs=1e-9)
 
@@ -106,8 +106,10 @@ def test_rouge_l_and_cider_are_those_of_the_caption_code(seed: int) -> None:
     )
     known = {i: [" ".join(text.split()) for text in group] for i, group in enumerate(references)}
     found = {i: [" ".join(text.split())] for i, text in enumerate(hypotheses)}
-    assert rouge_l.segments(tokens) == pytest.approx(list(theirs_rouge.compute_score(known, found)[1]), abs=1e-12)
-    assert cider.segments(tokens) == pytest.approx(list(theirs_cider.compute_score(known, found)[1]), abs=1e-9)
+    assert caption.rouge_l_segments(tokens) == pytest.approx(
+        list(theirs_rouge.compute_score(known, found)[1]), abs=1e-12
+    )
+    assert caption.cider_segments(tokens) == pytest.approx(list(theirs_cider.compute_score(known, found)[1]), abs=1e-9)
 
 
 @pytest.mark.skipif(

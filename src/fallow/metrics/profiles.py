@@ -4,12 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fallow.errors import unknown
-from fallow.evaluate.metrics import computations as by
-from fallow.evaluate.metrics import prepare
-from fallow.evaluate.metrics import tokenizers as cut
-from fallow.evaluate.metrics.corpus import Tokenizer
-from fallow.evaluate.metrics.metric import Metric
-from fallow.evaluate.metrics.treebank import treebank, treebank_lower
+from fallow.metrics import computations as by
+from fallow.metrics import tokenizers
+from fallow.metrics import tokenizers as cut
+from fallow.metrics.corpus import Metric, Tokenizer
+from fallow.metrics.tokenizers import treebank, treebank_lower
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,8 +139,8 @@ E2E = Profile(
 WEBNLG2017 = Profile(
     name="webnlg2017",
     script="automatic evaluation of the WebNLG challenge 2017",
-    prepare=prepare.hypothesis,
-    prepare_reference=prepare.reference,
+    prepare=tokenizers.hypothesis,
+    prepare_reference=tokenizers.reference,
     max_references=3,
     metrics=(
         Metric(

@@ -1,6 +1,6 @@
 """Metrics of generated texts, equal to the official scripts: `score("e2e", hypotheses, references)`."""
 
-from fallow.evaluate.metrics.profiles import PROFILES, Profile
-from fallow.evaluate.metrics.scores import Scores, score
+from fallow.metrics.profiles import PROFILES, Profile
+from fallow.metrics.scores import Scores, score
 
 __all__ = ["PROFILES", "Profile", "Scores", "score"]

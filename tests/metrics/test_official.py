@@ -4,8 +4,8 @@ import csv
 
 import pytest
 
-from fallow.evaluate.metrics import score
-from tests.evaluate.metrics.official import Official, needs_meteor
+from fallow.metrics import score
+from tests.metrics.official import Official, needs_meteor
 
 COMPUTED = "computed here with official script"
 

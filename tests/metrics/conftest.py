@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.evaluate.metrics.official import Official, blocks, folder, lines, streams
+from tests.metrics.official import Official, blocks, folder, lines, streams
 
 
 @pytest.fixture(scope="session")

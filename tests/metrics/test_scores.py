@@ -4,7 +4,7 @@ import math
 import pytest
 
 from fallow.errors import UserError
-from fallow.evaluate.metrics import PROFILES, score
+from fallow.metrics import PROFILES, score
 
 TEXTS = ["the cat sat on the mat .", "", "a dog ran far away ."]
 REFERENCES = [["the cat sat on a mat .", "a cat sat ."], ["it is late .", ""], ["a dog ran away .", ""]]

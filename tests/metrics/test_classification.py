@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fallow.errors import UserError
-from fallow.evaluate.agreement import accuracy, agreement, f1, matthews, pearson, spearman
+from fallow.metrics.classification import accuracy, classification_metrics, f1, matthews, pearson, spearman
 
 
 def numbers(*values: float) -> np.ndarray:
@@ -37,11 +37,11 @@ def test_undefined_is_zero() -> None:
 
 def test_refusals() -> None:
     with pytest.raises(UserError, match="3 answers to 2 labels"):
-        agreement(("accuracy",), np.ones(3), np.ones(2))
+        classification_metrics(("accuracy",), np.ones(3), np.ones(2))
     with pytest.raises(UserError, match="0 answers to 0 labels"):
-        agreement(("accuracy",), np.ones(0), np.ones(0))
+        classification_metrics(("accuracy",), np.ones(0), np.ones(0))
     with pytest.raises(UserError, match="1 of 2 answers are not a number"):
-        agreement(("pearson",), numbers(1, np.nan), np.ones(2))
+        classification_metrics(("pearson",), numbers(1, np.nan), np.ones(2))
 
 
 @pytest.mark.parametrize("seed", range(3))

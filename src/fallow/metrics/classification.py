@@ -66,7 +66,7 @@ METRICS: Mapping[str, Callable[[Numbers, Numbers], float]] = {
 """By the names that tasks use."""
 
 
-def agreement(names: tuple[str, ...], answers: Numbers, labels: Numbers) -> dict[str, float]:
+def classification_metrics(names: tuple[str, ...], answers: Numbers, labels: Numbers) -> dict[str, float]:
     """The named metrics, each between -1 and 1.
 
     Args:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from fallow.errors import UserError
-from fallow.evaluate.metrics.texts import read
+from fallow.metrics.corpus import read
 
 
 def write(folder: Path, name: str, text: str | bytes) -> Path:

@@ -1,25 +1,19 @@
-r"""CIDEr as the caption evaluation that e2e-metrics uses computes it (CIDEr-D but for stemming).
-
-    CIDEr(h) = 10 / (4 |R|) sum_{r in R} sum_{n=1..4} exp(-(l_h - l_r)^2 / (2 sigma^2))
-                                                    sum_w min(g_h(w), g_r(w)) g_r(w) / (|g_h| |g_r|)
-    g(w) = count(w) (ln N - ln max(1, df(w))),     sigma = 6
-
-w runs over n-grams; N is the number of inputs and df(w) in how many of them a reference has w, so the score of a text
-depends on the whole set: never average over parts of one. l is the number of bigrams of a text where the paper has its
-length, an index slip that everyone keeps. The score of a corpus is the mean over its texts.
-"""
+"""CIDEr and ROUGE-L of the caption evaluation."""
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 
-from fallow.evaluate.metrics.corpus import Tokens
-from fallow.evaluate.metrics.ngrams import Ngram
+from fallow.metrics.corpus import Tokens
+from fallow.metrics.ngram import Ngram
 
 ORDER = 4
+
+
 _TWO_SIGMA_2 = 2 * 6.0**2
 
 
-def segments(tokens: Tokens) -> list[float]:
+def cider_segments(tokens: Tokens) -> list[float]:
     """CIDEr of each hypothesis within this set."""
     counted: dict[int, list[Counter[Ngram]]] = {}
 
@@ -60,3 +54,45 @@ def segments(tokens: Tokens) -> list[float]:
             total += similarity * math.exp(-(difference**2) / _TWO_SIGMA_2)
         scores.append(10 * total / (ORDER * len(group)))
     return scores
+
+
+_BETA_2 = 1.2**2
+
+
+def rouge_l_segments(tokens: Tokens) -> list[float]:
+    """ROUGE-L of each hypothesis. A text without tokens counts as one empty token, as it does there."""
+    return [
+        _score(hypothesis or [""], [reference or [""] for reference in references])
+        for hypothesis, references in zip(tokens.hypotheses, tokens.references, strict=True)
+    ]
+
+
+def _score(hypothesis: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    common = common_lengths(hypothesis, references)
+    precision = max(common) / len(hypothesis)
+    recall = max(length / len(reference) for length, reference in zip(common, references, strict=True))
+    if not precision or not recall:
+        return 0.0
+    return (1 + _BETA_2) * precision * recall / (recall + _BETA_2 * precision)
+
+
+def common_lengths(tokens: Sequence[str], others: Sequence[Sequence[str]]) -> list[int]:
+    """The length of the longest common subsequence of a text with each of others.
+
+    A bit for each of `tokens`: a column of the usual table in one addition (Hyyroe, 2004).
+
+    >>> common_lengths("a b c d".split(), ["a x c".split(), "d c".split()])
+    [2, 1]
+    """
+    full = (1 << len(tokens)) - 1
+    places: dict[str, int] = {}
+    for place, token in enumerate(tokens):
+        places[token] = places.get(token, 0) | (1 << place)
+    found = []
+    for other in others:
+        column = full
+        for token in other:
+            matches = column & places.get(token, 0)
+            column = ((column + matches) | (column - matches)) & full
+        found.append(len(tokens) - column.bit_count())
+    return found

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO
 
-from fallow.evaluate.metrics.metric import AbsentError
+from fallow.metrics.corpus import AbsentError
 
 _OPTIONS = ("-l", "en", "-norm")
 

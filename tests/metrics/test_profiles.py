@@ -3,10 +3,9 @@ import typing
 import pytest
 
 from fallow.errors import UserError
-from fallow.evaluate.bleu import bleu
 from fallow.evaluate.evaluation import PROFILE_NAMES, Evaluation
-from fallow.evaluate.metrics import PROFILES, score
-from fallow.evaluate.scoring import PLAIN, as_printed, score_texts
+from fallow.metrics import PROFILES, score
+from fallow.metrics.scores import PLAIN, as_printed, bleu, score_texts
 
 TEXTS = ["The cat sat on the mat .", "", "a dog ran over there to the cat"]
 REFERENCES = [["the cat sat on a mat .", "The cat lay on the mat ."], ["nothing was said"], ["a dog ran to the cat"]]

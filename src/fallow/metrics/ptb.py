@@ -1,19 +1,170 @@
-"""The rules of `ptb`: what a token looks like, and how it is written."""
+"""Stanford PTB tokens of the caption evaluation, and its rules."""
 
 import re
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+
+DROPPED = frozenset(("''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"))
+"""What the evaluation drops. Its list also has the brackets in capitals, which never come up in lower case."""
+
+
+_SPACE = re.compile("[ \t\n\r\f\v\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
+
+
+_PLAIN = re.compile("[a-z]+")
+
+
+_WHOLE = frozenset(("cannot", "gonna", "gotta", "lemme", "gimme", "wanna"))
+
+
+_SPECIAL = {
+    **dict.fromkeys("\u2018\u201b\u2039\x91", "\u2018"),
+    **dict.fromkeys("\u2019\u203a\x92", "\u2019"),
+    **dict.fromkeys("\u201c\u00ab\x93", "\u201c"),
+    **dict.fromkeys("\u201d\u00bb\x94", "\u201d"),
+    **dict.fromkeys("\u2013\u2014\u2015\x96\x97", "\u2014"),
+    **dict.fromkeys("\u20ac\u20a0\u00a4\x80", "\u20ac"),
+    **{character: character for character in "\u2026\u00a2\u00a3\u00bc\u00bd\u00be\u2153\u2154"},
+    **dict.fromkeys("\u00b9\u00b2\u00b3\u2070\u2074\u2075\u2076\u2077\u2078\u2079", "\u00b2"),
+}
+
+
+_SYMBOLS = (
+    "a1 a5-a9 ac ae-b4 b6-b9 bf d7 f7 37e 387 589 5be 5c0 5c3 5c6 5f3-5f4 600-603 606-60c 614 61b 61e-61f 66a 66d "
+    "6d4 700-70d 7f6-7f8 964-965 e3f e4f 1fbd 2016-2017 201a 201e-2023 2030-2038 203b 203e-2042 2044 2070 "
+    "2074-207e 2080-208e 20a4 2100-2101 2103-2106 2108-2109 2114 2116-2118 211e-2123 2125 2127 2129 212e "
+    "213a-213b 2140-2144 214a-214d 214f 2155-215e 2190-2bff 3001-3002 3012 30fb ff01-ff0f ff1a-ff20 ff3b-ff40 "
+    "ff5b-ff65 ffe0-ffe1 ffe5-ffe6"
+)
+
+
+_RANGES = [
+    (int(first, 16), int(last or first, 16)) for first, _, last in (part.partition("-") for part in _SYMBOLS.split())
+]
+
+
+class _Shapes(dict[int, str]):
+    """Character -> its shape, found when it is first met."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        if code < 128 or character in _SPECIAL:
+            shape = _SPECIAL.get(character, character)
+        elif any(first <= code <= last for first, last in _RANGES):
+            shape = MARK
+        elif code <= 0xFFFF and _is_letter(character):
+            shape = LETTER
+        else:
+            shape = NOTHING
+        self[code] = shape
+        return shape
+
+
+def _is_letter(character: str) -> bool:
+    # Hyphens that do not break, and modifiers, stand inside words.
+    if character in "\u2010\u2011" or "\u02c2" <= character <= "\u036f":
+        return True
+    return character.isalpha() or unicodedata.category(character) in ("Mn", "Mc", "Nd")
+
+
+_SHAPES = _Shapes()
+
+
+_known: dict[tuple[str, str], list[str]] = {}
+
+
+def ptb_lines(lines: Sequence[str]) -> list[list[str]]:
+    """The tokens of the lines of one file. A line that ends in an initial depends on how the next one begins."""
+    return [_line(line, lines, number + 1) for number, line in enumerate(lines)]
+
+
+def ptb(text: str) -> list[str]:
+    """The tokens of one line that stands alone.
+
+    >>> ptb("It's a 5-star (or 1/2?) pub near Mr. Hu's, for less than 20.")
+    ['it', "'s", 'a', '5-star', '-lrb-', 'or', '1/2', '-rrb-', 'pub', 'near', 'mr.', 'hu', "'s", 'for', ...]
+    """
+    return _line(text, (), 0)
+
+
+def _line(text: str, lines: Sequence[str], following: int) -> list[str]:
+    found: list[str] = []
+    words = _words(text.replace("\xad", ""))
+    for place, word in enumerate(words):
+        if _PLAIN.fullmatch(word) and word not in _WHOLE:
+            found.append(word)
+            continue
+        after = _after(words[place + 1 :], lines, following) if word[-1] == "." else " "
+        key = (word, after)
+        if key not in _known:
+            if len(_known) > 100_000:
+                _known.clear()
+            # Java puts a text in lower case as Python does.
+            _known[key] = [token for token in map(str.lower, _scan(word, after)) if token not in DROPPED]
+        found += _known[key]
+    return found
+
+
+def _words(text: str) -> list[str]:
+    """Cut at white space, but where a token may hold some."""
+    shape = text.translate(_SHAPES)
+    if not CROSSING.search(shape):
+        return [word for word in _SPACE.split(text) if word]
+    held = [match.span() for match in CROSSING.finditer(shape)]
+    found, start = [], 0
+    for space in _SPACE.finditer(text):
+        if not any(first <= space.start() < last for first, last in held):
+            found.append(text[start : space.start()])
+            start = space.end()
+    return [word for word in (*found, text[start:]) if word]
+
+
+def _after(words: Sequence[str], lines: Sequence[str], following: int) -> str:
+    """What stands after a word with a full stop, as far as it matters: the sentence ends, a number follows, or else."""
+    near = True
+    if not words:
+        number = next((number for number in range(following, len(lines)) if lines[number]), None)
+        if number is None:
+            return " "
+        near, words, following = number == following, lines[number].split(), number + 1
+    # White space belongs to the sign that a sentence begins, and there is none at the end of a file.
+    starts = words[0] in STARTERS or (words[0].isupper() and words[0].capitalize() in STARTERS)
+    if (starts and (words[1:] or following < len(lines))) or TAG.match(words[0]):
+        return END
+    return " 0" if near and "0" <= words[0][0] <= "9" else " "
+
+
+def _scan(text: str, after: str) -> Iterator[str]:
+    shape = text.translate(_SHAPES) + after
+    place = 0
+    while place < len(text):
+        best, rule = None, None
+        for candidate in RULES:
+            match = candidate.pattern.match(shape, place)
+            if match and match.end(1) > place and (best is None or match.end() > best.end()):
+                best, rule = match, candidate
+        if best is None or rule is None:
+            place += 1  # white space, or a character that the program drops
+            continue
+        yield from rule.write(text[place : best.end(1)])
+        place = best.end(1)
+
 
 LETTER, MARK, NOTHING, END = "\ue000", "\ue001", "\ue002", "\ue003"
 """Shapes of a letter beyond ASCII, of a symbol that stands alone, of what is dropped, and of the end of a sentence."""
+
 
 _starters = (
     "A About According Additionally After An As At But Earlier He Her Here However If In It Last Many More Now "
     "Once One Other Our She Since So Some Such That The Their Then There These They This We What When While Yet "
     "You"
 )
+
+
 STARTERS = frozenset(_starters.split())
 """Words that, with their capital, show that a full stop before them ended a sentence."""
+
 
 _abbreviations = (
     "adj adm adv al ala alex apr ariz assn assoc asst atty attys aug ave bancorp bhd bldg blvd brig bros calif "
@@ -23,16 +174,29 @@ _abbreviations = (
     "ppte pptes ppty pptys pres prof profs pte ptes pty ptys pvt rd rep reps rev rt sen sens sep sept seq sfc sgt "
     "spc sq sr st ste supt supts sys tel tenn thu thurs treas tue tues univ va vs vt wed wis wisc wm wyo"
 )
+
+
 ABBREVIATIONS = tuple(_abbreviations.split())
 """Words that keep their full stop, whatever the case."""
 
+
 _STATES = ("Ark", "Az", "Del", "Ill", "La", "Mass", "Miss", "Ore", "Pa", "Tex", "Wash")
+
+
 _BEFORE_NUMBERS = ("art", "ca", "fig", "figs", "no", "nos", "op", "pp", "prop")
 
+
 _A = f"[A-Za-z{LETTER}]"
+
+
 _AN = f"[A-Za-z0-9{LETTER}]"
+
+
 _QUOTE = "['\u2019]"
+
+
 _NUMBER = r"(?:[0-9]*(?:[.:,][0-9]+)+|[0-9]+)"
+
 
 _WRITTEN = {
     "(": "-lrb-",
@@ -52,11 +216,12 @@ _WRITTEN = {
     "\u2154": "2/3",
 }
 
+
 Write = Callable[[str], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class PtbRule:
     """A token, and what must follow it."""
 
     pattern: re.Pattern[str]
@@ -116,9 +281,9 @@ def _quotes(text: str) -> list[str]:
     return [text.translate(_SIGNS)]
 
 
-def _rule(pattern: str, write: Write = _same, *, counted: str = "", ahead: str = "") -> Rule:
+def _rule(pattern: str, write: Write = _same, *, counted: str = "", ahead: str = "") -> PtbRule:
     """A rule whose token is followed by `counted`, which makes the match longer, and `ahead`, which does not."""
-    return Rule(re.compile(f"({pattern}){counted}{ahead}"), write)
+    return PtbRule(re.compile(f"({pattern}){counted}{ahead}"), write)
 
 
 def _capital(word: str) -> str:
@@ -129,27 +294,55 @@ _TAG = (
     r"<(?:[!?][A-Za-z-][^>\n]*|/[A-Za-z][A-Za-z0-9_:.-]*|[A-Za-z][A-Za-z0-9_:.-]*"
     r"(?:\s+[A-Za-z][A-Za-z0-9_:.-]*(?:\s*=\s*(?:'[^']*'|\"[^\"]*\"|[A-Za-z0-9_:.-]+))?)*\s*/?)\s*>"
 )
+
+
 _PHONE = r"(?:\([0-9]{2,3}\)\s?|(?:\+\+?)?(?:[0-9]{2,4}[-\s])?[0-9]{2,4}[-\s])[0-9]{3,4}[-\s]?[0-9]{3,5}"
+
+
 _URL = r"(?i:https?|ftp)://[^\s\"<>|()]+[^\s\"<>|.!?(){},-]"
+
+
 _SITE = (
     r"(?:www\.(?:[^\s\"'`<>|.!?,(){}-]+\.)+[A-Za-z]{2,4}|(?:[^\s\"'`<>|.!?,_$(){}-]+\.)+(?:com|net|org|edu))"
     r"(?:/[^\s\"<>|()]+[^\s\"<>|.!?(){},-])?"
 )
+
+
 _MAIL = r"[A-Za-z0-9][^\s\"<>|()]*@(?:[^\s\"<>|().]+\.)*[^\s\"<>|().]+"
 
+
 _SHORT = f"{_QUOTE}(?:[sSdDmM]|[lL][lL]|[rR][eE]|[vV][eE])"
+
+
 _NOT = "[nN]['\u2019`][tT]"
+
+
 _WORD = f"{_A}{_AN}*(?:[.!?]{_A}{_AN}*)*"
+
+
 _JOINED = f"{_AN}+(?:[-_]{_AN}+)*"
+
+
 _NAME = f"[dDoOlL]{_QUOTE}{_AN}{{2,}}(?:[-_]{_AN}+)*"
+
+
 _HYPHENED = r"[A-Za-z0-9][A-Za-z0-9.,]*(?:-(?:(?:[A-Za-z]\.)+[A-Za-z]\.|[A-Za-z0-9]+))+"
+
+
 _FLIES = (
     f"{_QUOTE}[nN]|[oO]{_QUOTE}[cC]lock|[mM]a{_QUOTE}am|[cC]{_QUOTE}mon"
     f"|[nN]?[eE]{_QUOTE}er|[oO]{_QUOTE}er|[dD]{_QUOTE}ye"
 )
+
+
 _TWO_WORDS = "|".join(f"(?i:{word})" for word in ("gonna", "gotta", "lemme", "gimme", "wanna"))
+
+
 _SMILE = r"[<>]?[:;=][-o*']?[()DPdpO\\{@|\[\]]"
+
+
 _FACE = r"[\^x=~<>]\.[\^x=~<>]|[-\^x=~<>']_[-\^x=~<>']|\([-\^x=~<>'][_.]?[-\^x=~<>']\)"
+
 
 RULES = (
     # Words that are cut in two.
@@ -211,8 +404,10 @@ RULES = (
 )
 """All of them, in an order that matters only between matches of the same length."""
 
+
 TAG = re.compile(_TAG)
 """A tag, which ends a sentence before it."""
+
 
 CROSSING = re.compile(rf"{_TAG}|[0-9]\s[0-9]{{1,4}}/[0-9]|[0-9)]\s[0-9]{{3}}")
 """Where a token may hold a blank."""

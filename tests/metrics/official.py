@@ -26,7 +26,7 @@ class Official:
 
 
 def folder(name: str) -> Path:
-    root = os.environ.get("FALLOW_DEV_DATA") or Path(__file__).resolve().parents[4] / "shared"
+    root = os.environ.get("FALLOW_DEV_DATA") or Path(__file__).resolve().parents[3] / "shared"
     path = Path(root) / "data" / "metrics" / name
     if not path.is_dir():
         pytest.skip(f"development data is not at {path}")
