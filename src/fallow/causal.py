@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fallow.errors import UserError
-from fallow.stock import first_line
+from fallow.errors import UserError, first_line
 
 _LENGTH = 4  # short, so that one later token weighs much in what leaks
 _ROUNDING = 1e-5

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from fallow.conversion import RECORD, Record, convert
-from fallow.errors import UserError
+from fallow.errors import UserError, first_line
 from fallow.files import file_sha256, fill_folder, read_json, unsealed, write_json, write_sealed
 from fallow.integrity import check_model
 from fallow.linear import Chosen, linear_sites
@@ -20,7 +20,7 @@ from fallow.plausible import check_sizes, few_tensors
 from fallow.pruning.heads import cut_heads
 from fallow.shortages import refuse_shortage
 from fallow.skeleton import fill, without_values
-from fallow.stock import check_stored, config_from, first_line, new_model, read_generation_config, read_model
+from fallow.stock import check_stored, config_from, new_model, read_generation_config, read_model
 from fallow.supports import Support
 
 RECORD_FILE = "fallow.json"

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fallow.errors import UserError
+from fallow.errors import UserError, first_line
 from fallow.files import read_json
 
 SINGLE = "model.safetensors"
@@ -226,12 +226,6 @@ def check_stored(model: Any, folder: Path) -> None:
                 kind = str(file.get_slice(name).get_dtype())
                 if not kind.startswith(("F", "BF")) and {name, prefix + name, name.removeprefix(prefix)} & weights:
                     raise UserError(f"{path} is damaged: {name} is stored as {kind}, but it is a weight. {_AGAIN}")
-
-
-def first_line(error: BaseException) -> str:
-    """What an error of a library says, in one line."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fallow.data.documents import Document
-from fallow.errors import UserError
+from fallow.errors import UserError, first_line
 from fallow.json_text import kind
 from fallow.unpack import check_length
 
@@ -24,7 +24,7 @@ def read_hub(path: str, field: str) -> Iterator[Document]:
     try:
         rows: Any = datasets.load_dataset(f"{owner}/{name}", *config, split=split or "train")
     except Exception as error:  # the library and its network layers raise many kinds
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        first = first_line(error)
         raise UserError(
             f"{path} could not be loaded: {first} Check the name and the network, or name a local file instead."
         ) from None

@@ -6,7 +6,7 @@ from typing import Any
 
 from fallow.data.documents import Document
 from fallow.data.json_lines import no_field
-from fallow.errors import UserError
+from fallow.errors import UserError, first_line
 from fallow.shortages import ShortageError, refuse_shortage
 from fallow.unpack import MAX_RATIO, check_length, open_binary, refuse_damage
 
@@ -36,7 +36,7 @@ def read_parquet(path: Path, field: str) -> Iterator[Document]:
     except ShortageError:
         raise
     except Exception as error:  # pyarrow raises many kinds
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        first = first_line(error)
         raise UserError(f"{path} is not a Parquet file ({first}).") from None
     if field not in names:
         raise no_field(str(path), field, names)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from fallow.data.settings import TokenizerSettings
 from fallow.data.wordpiece import read_wordpiece
-from fallow.errors import UserError
+from fallow.errors import UserError, first_line
 from fallow.files import write_folder, write_sealed
 from fallow.integrity import FORMAT, TOKENIZER_RECORD, check_tokenizer, checksum, listing
-from fallow.stock import first_line, read_tokenizer, tokenizing
+from fallow.stock import read_tokenizer, tokenizing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

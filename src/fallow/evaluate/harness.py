@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fallow.errors import UserError, nearest
+from fallow.errors import UserError, first_line, nearest
 from fallow.evaluate.modes import evaluating
 from fallow.evaluate.tasks import AS_WRITTEN, Asked, Tasks
 
@@ -151,7 +151,7 @@ class _Index:
         try:
             loaded = self._load(asked.name)
         except Exception as error:  # datasets and the hub raise many kinds
-            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            first = first_line(error)
             raise UserError(
                 f"task {asked.name} cannot be loaded: {first}. Its data must be in the cache of the datasets library, "
                 "on a reachable Hub, or in files that a task of tasks.path names"

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fallow.errors import UserError
+from fallow.errors import UserError, first_line
 from fallow.files import fill_folder, refuse_used
 from fallow.integrity import check_model
 from fallow.shearing.checkpoint import Checkpoint
@@ -18,7 +18,7 @@ from fallow.shearing.families import Family, check_target, family_of
 from fallow.shearing.kept import KEPT_FILE, Kept
 from fallow.shearing.slots import length
 from fallow.shearing.surgery import cut_config, cut_tensor, renumbered
-from fallow.stock import INDEX, SINGLE, first_line, new_model, read_config
+from fallow.stock import INDEX, SINGLE, new_model, read_config
 
 Progress = Callable[[int, int], None]
 """(tensors done, tensors in all)"""

@@ -12,11 +12,11 @@ from fallow.conversion import merge
 from fallow.data.batch import Dataset
 from fallow.data.classification import ClassificationDataset
 from fallow.data.task import Task
-from fallow.errors import UserError
+from fallow.errors import UserError, first_line
 from fallow.evaluate.classification import classify, pad_with, pooled
 from fallow.folder import build, is_unmerged, load
 from fallow.integrity import check_model
-from fallow.stock import check_stored, first_line, read_config, read_model
+from fallow.stock import check_stored, read_config, read_model
 from fallow.train import Mesh
 from fallow.train.objective import Objective, TextClass, TextValue
 
