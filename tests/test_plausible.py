@@ -9,7 +9,8 @@ import torch
 
 from fallow.errors import UserError
 from fallow.folder import build
-from fallow.plausible import check_forward, check_ids, check_sizes, few_tensors
+from fallow.plausible import check_forward, check_ids, check_sizes
+from fallow.skeleton import few_tensors
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"n_layer": 10**9}, "n_layer is 1000000000, but it must be at most 1,000."),

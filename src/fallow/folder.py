@@ -16,10 +16,10 @@ from fallow.linear.cut import HEADS
 from fallow.methods import method_of
 from fallow.methods.base import reparam_layers
 from fallow.methods.registry import method_to_dict
-from fallow.plausible import check_sizes, few_tensors
+from fallow.plausible import check_sizes
 from fallow.pruning.heads import cut_heads
 from fallow.shortages import refuse_shortage
-from fallow.skeleton import fill, without_values
+from fallow.skeleton import few_tensors, fill, without_values
 from fallow.stock import check_stored, config_from, new_model, read_generation_config, read_model
 from fallow.supports import Support
 

@@ -18,7 +18,6 @@ from fallow.errors import UserError, in_a_line
 _MOST = {"layer": 1_000, "expert": 10_000}
 """Of what is made one by one. The deepest models have a hundred layers, the widest five hundred experts."""
 
-_MOST_TENSORS = 200_000
 _LARGEST = 2**31 - 1
 _BLOCKS = 8
 """Of a model that are computed to try it: enough for one of each kind."""
@@ -91,30 +90,6 @@ def check_ids(values: Mapping[str, Any], vocabulary: int) -> None:
                     f"{key} is {number}, but the vocabulary has {size:,} tokens, numbered from 0. Leave it out to take "
                     "the tokenizer's own."
                 )
-
-
-@contextmanager
-def few_tensors() -> Iterator[None]:
-    """Ends the making of a model that would never end.
-
-    Raises:
-        UserError: it has more tensors than any model.
-    """
-    register, count = nn.Module.register_parameter, 0
-
-    def counted(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        nonlocal count
-        count += 1
-        if count > _MOST_TENSORS:
-            raise UserError(f"the model has more than {_MOST_TENSORS:,} tensors. Give it fewer layers or experts.")
-        register(module, name, parameter)
-
-    patched: Any = counted
-    nn.Module.register_parameter = patched  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        nn.Module.register_parameter = register  # type: ignore[method-assign]
 
 
 def check_forward(model: Any) -> None:

@@ -1,10 +1,34 @@
-"""A model whose parameters have sizes and no values: for weights that come from a file, so nothing is drawn in vain."""
+"""A model whose parameters have sizes and no values: for weights that come from a file, so nothing is drawn in vain.
 
-from collections.abc import Iterator, Mapping
+Also how many parameters the making of a model may register.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
+
+from fallow.errors import UserError
+
+_MOST_TENSORS = 200_000
+
+
+@contextmanager
+def registered_as(change: Callable[[nn.Parameter | None], nn.Parameter | None]) -> Iterator[None]:
+    """What `change` makes of each parameter is what modules that are made inside register."""
+    register = nn.Module.register_parameter
+
+    def changed(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        register(module, name, change(parameter))
+
+    patched: Any = changed
+    nn.Module.register_parameter = patched  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]
 
 
 @contextmanager
@@ -18,19 +42,32 @@ def without_values() -> Iterator[None]:
     >>> layer.weight.is_meta
     True
     """
-    register = nn.Module.register_parameter
 
-    def on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        if parameter is not None and not parameter.is_meta:
-            parameter = nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
-        register(module, name, parameter)
+    def on_meta(parameter: nn.Parameter | None) -> nn.Parameter | None:
+        if parameter is None or parameter.is_meta:
+            return parameter
+        return nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
 
-    patched: Any = on_meta
-    nn.Module.register_parameter = patched  # type: ignore[method-assign]
-    try:
+    with registered_as(on_meta):
         yield
-    finally:
-        nn.Module.register_parameter = register  # type: ignore[method-assign]
+
+
+@contextmanager
+def few_tensors() -> Iterator[None]:
+    """Ends the making of a model that would never end.
+
+    Raises:
+        UserError: it has more tensors than any model.
+    """
+    numbers = itertools.count(1)
+
+    def counted(parameter: nn.Parameter | None) -> nn.Parameter | None:
+        if next(numbers) > _MOST_TENSORS:
+            raise UserError(f"the model has more than {_MOST_TENSORS:,} tensors. Give it fewer layers or experts.")
+        return parameter
+
+    with registered_as(counted):
+        yield
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
