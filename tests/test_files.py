@@ -13,7 +13,6 @@ from fallow import files
 from fallow.errors import UserError
 from fallow.files import (
     atomic,
-    checksums,
     file_sha256,
     fill_folder,
     is_temporary,
@@ -28,6 +27,7 @@ from fallow.files import (
     write_sealed,
     write_text,
 )
+from fallow.integrity import listing
 from fallow.train.callbacks import JsonLog
 
 
@@ -89,7 +89,7 @@ def test_a_folder_appears_whole_and_replaces(tmp_path: Path) -> None:
             (temporary / "sub").mkdir()
             (temporary / "sub" / f"{number}").write_text("x")
             assert path.exists() == bool(number)
-    assert checksums(path) == {"sub/1": file_sha256(path / "sub" / "1")}
+    assert listing(path) == {"sub/1": file_sha256(path / "sub" / "1")}
 
     def broken_off() -> None:
         with write_folder(path) as temporary:
@@ -98,7 +98,7 @@ def test_a_folder_appears_whole_and_replaces(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError):
         broken_off()
-    assert list(checksums(path)) == ["sub/1"]
+    assert list(listing(path)) == ["sub/1"]
     remove_folder(path)
     remove_folder(path)
     assert list(tmp_path.iterdir()) == []
@@ -132,7 +132,7 @@ def test_a_folder_is_replaced_where_names_cannot_be_exchanged(tmp_path: Path, mo
     for number in range(2):
         with write_folder(tmp_path / "model") as temporary:
             (temporary / f"{number}").write_text("x")
-    assert list(checksums(tmp_path)) == ["model/1"]
+    assert list(listing(tmp_path)) == ["model/1"]
 
 
 def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -> None:

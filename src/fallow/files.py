@@ -230,14 +230,6 @@ def sweep(folder: Path, name: str = "") -> list[str]:
     return removed
 
 
-def checksums(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file in a folder by its name in there, as "sub/name"; leftovers are passed over."""
-    files = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
-    return {
-        name.as_posix(): file_sha256(files[name]) for name in sorted(files) if not any(map(is_temporary, name.parts))
-    }
-
-
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:

@@ -41,6 +41,11 @@ def checksum(path: Path) -> str:
     return known[1]
 
 
+def digest(value: Any) -> str:
+    """SHA-256 of plain values, whatever the order of keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 def listing(folder: Path) -> dict[str, str]:
     """The checksum of each file in a model's folder by its name, for its record.
 
@@ -92,7 +97,7 @@ def has_mark(line: Mapping[str, Any]) -> bool:
 
 
 def _mark(line: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(line, sort_keys=True).encode()).hexdigest()[:16]
+    return digest(line)[:16]
 
 
 def check_model(folder: str | Path) -> None:

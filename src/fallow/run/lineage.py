@@ -4,8 +4,6 @@ A stage goes on, is skipped as finished, or is begun with only by what its recor
 another recipe, another text or another model than the one that made it.
 """
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Any
 from fallow.data.identity import data_facts
 from fallow.data.tokenizer import tokenizer_facts
 from fallow.errors import UserError
-from fallow.integrity import checksum, listing
+from fallow.integrity import checksum, digest, listing
 from fallow.run.output import FINISHED, Identity, Output
 from fallow.run.recipe import Recipe, settings_of
 from fallow.run.stage import Stage
@@ -145,11 +143,6 @@ def _difference(there: Identity, here: Identity) -> str:
 def _first(there: Mapping[str, str], here: Mapping[str, str]) -> str:
     """The first name whose values differ; empty where all agree."""
     return next((name for name in [*there, *here] if there.get(name) != here.get(name)), "")
-
-
-def digest(value: Any) -> str:
-    """A checksum of plain values, whatever the order of keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def stages_of(recipe: Recipe, output: Output) -> dict[str, dict[str, Any]]:

@@ -20,7 +20,7 @@ from fallow.errors import UserError
 from fallow.evaluate.prompts import positions_of
 from fallow.files import write_folder, write_sealed
 from fallow.folder import save
-from fallow.integrity import FORMAT, MODEL_RECORD, listing
+from fallow.integrity import FORMAT, MODEL_RECORD, digest, listing
 from fallow.linear import Chosen
 from fallow.methods.base import (
     KeepsUpdate,
@@ -36,7 +36,7 @@ from fallow.pruning import Pruned
 from fallow.run import moments, sources
 from fallow.run.cutting import Reshape, copy_kept, cutter
 from fallow.run.heads import head_of
-from fallow.run.lineage import Lineage, digest
+from fallow.run.lineage import Lineage
 from fallow.run.looking import batches_of, cost_of_looking, told_cost
 from fallow.run.main_first import main_first
 from fallow.run.output import UNMERGED, Output
