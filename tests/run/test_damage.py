@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 
 from fallow.cli.main import main
 from fallow.files import read_sealed, write_sealed
-from tests.run.tiny import write_recipe
+from tests.run.tiny import told, write_changed
 
 SHORTER = [("steps: 24", "steps: 4"), ("steps: 16", "steps: 2"), ("warmup: {steps: 4}", "warmup: {steps: 1}")]
 SHORTER += [("every: {steps: 6}", "every: {steps: 2}"), ("every: {steps: 4}", "every: {steps: 2}")]
@@ -20,13 +20,7 @@ SHORTER += [("every: {steps: 6}", "every: {steps: 2}"), ("every: {steps: 4}", "e
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = write_recipe(tmp_path_factory.mktemp("recipe"))
-    text = path.read_text()
-    for old, new in SHORTER:
-        assert old in text
-        text = text.replace(old, new)
-    path.write_text(text)
-    return path
+    return write_changed(tmp_path_factory.mktemp("recipe"), SHORTER)
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +35,6 @@ def files(output: Path) -> dict[str, bytes]:
     """What must come out the same whatever happened on the way."""
     names = [f"{stage}/{name}" for stage in ("pretrain", "tune") for name in ("model/model.safetensors", "log.jsonl")]
     return {name: (output / name).read_bytes() for name in names}
-
-
-def told(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line that an error is."""
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fallow")]
-    assert len(lines) == 1, lines
-    return lines[0]
 
 
 def shard(output: Path) -> Path:

@@ -13,7 +13,7 @@ from fallow.evaluate import decoders
 from fallow.files import read_sealed, write_sealed
 from fallow.metrics import score
 from tests.run.test_damage import SHORTER
-from tests.run.tiny import results, write_recipe
+from tests.run.tiny import results, write_changed
 
 JUDGES = Path(__file__).parents[1] / "evaluate" / "judges.py"
 
@@ -28,13 +28,8 @@ JUDGED = [
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = write_recipe(tmp_path_factory.mktemp("recipe"))
-    text = path.read_text()
-    for old, new in JUDGED:
-        assert old in text, old
-        text = text.replace(old, new.replace("TEXT", str(path.parent / "text.jsonl")))
-    path.write_text(text)
-    return path
+    folder = tmp_path_factory.mktemp("recipe")
+    return write_changed(folder, [(old, new.replace("TEXT", str(folder / "text.jsonl"))) for old, new in JUDGED])
 
 
 @pytest.fixture(scope="module")

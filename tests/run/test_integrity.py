@@ -10,7 +10,7 @@ import pytest
 
 from fallow.cli.main import main
 from fallow.train import Loop
-from tests.run.tiny import write_recipe
+from tests.run.tiny import told, write_recipe
 
 RECIPE = """
 name: chain
@@ -97,12 +97,6 @@ def flip(path: Path, share: float) -> None:
     raw = bytearray(path.read_bytes())
     raw[int(share * len(raw))] ^= 1 << 1
     path.write_bytes(raw)
-
-
-def told(capsys: pytest.CaptureFixture[str]) -> str:
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fallow")]
-    assert len(lines) == 1, lines
-    return lines[0]
 
 
 def made(output: Path) -> dict[str, bytes]:

@@ -10,7 +10,7 @@ from fallow.cli.main import main
 from fallow.files import write_sealed
 from fallow.lock import owned
 from tests.run.test_integrity import made
-from tests.run.tiny import write_recipe
+from tests.run.tiny import told, write_changed
 
 SHORTER = [("steps: 24", "steps: 3"), ("steps: 16", "steps: 2"), ("warmup: {steps: 4}", "warmup: {steps: 1}")]
 SHORTER += [("every: {steps: 6}", "every: {steps: 2}"), ("every: {steps: 4}", "every: {steps: 2}")]
@@ -22,12 +22,7 @@ class Killed(BaseException):
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = write_recipe(tmp_path_factory.mktemp("recipe"))
-    text = path.read_text()
-    for old, new in SHORTER:
-        text = text.replace(old, new)
-    path.write_text(text)
-    return path
+    return write_changed(tmp_path_factory.mktemp("recipe"), SHORTER)
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +30,6 @@ def whole(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("runs") / "whole"
     assert main(["run", str(recipe), "--output", str(output)]) == 0
     return output
-
-
-def told(capsys: pytest.CaptureFixture[str]) -> str:
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fallow")]
-    assert len(lines) == 1, lines
-    return lines[0]
 
 
 OTHER = ("--stages.pretrain.seed", "7")

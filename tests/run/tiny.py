@@ -5,8 +5,11 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,6 +63,17 @@ def write_recipe(folder: Path) -> Path:
     return recipe
 
 
+def write_changed(folder: Path, changes: Iterable[tuple[str, str]]) -> Path:
+    """The same recipe with texts in it replaced."""
+    recipe = write_recipe(folder)
+    text = recipe.read_text()
+    for old, new in changes:
+        assert old in text, old
+        text = text.replace(old, new)
+    recipe.write_text(text)
+    return recipe
+
+
 def start(recipe: Path, output: Path, *flags: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
     """`fallow run` in a process of its own, or in several through a launcher."""
     command = [sys.executable, *launcher, "-m", "fallow", "run", str(recipe), "--output", str(output), *flags]
@@ -88,3 +102,10 @@ def results(output: Path) -> dict[str, Any]:
     """What the run wrote."""
     found: dict[str, Any] = json.loads((output / "results.json").read_text())
     return found
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that an error is."""
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fallow")]
+    assert len(lines) == 1, lines
+    return lines[0]
